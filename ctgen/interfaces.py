@@ -1,0 +1,386 @@
+"""What crosses the boundary between ctgen and a plugin: small dataclasses and structural Protocols.
+
+Shape legend, used everywhere in ctgen:
+
+=========  =====================================================================
+``B``      batch
+``C``      channel
+``D H W``  voxels of a volume: axial slice (inferior to superior), row (anterior to posterior), column (right to left)
+``c``      latent channels
+``d h w``  latent cells along D, H, W
+``L E``    text tokens, text width
+=========  =====================================================================
+
+A volume is in **HU**, canonical orientation LPS, spacing in mm in the order (D, H, W).
+Time runs from **t = 1 (noise) to t = 0 (data)**; velocity is noise - data.
+
+This module imports no torch: it is read by ``ctgen ls`` and ``ctgen validate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ctgen.volume import Volume
+
+Split = Literal["train", "valid"]
+Predicts = Literal["velocity", "noise", "clean"]
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """Size of an autoencoder's latent space; known from its config, without weights."""
+
+    channels: int
+    stride: tuple[int, int, int]
+    """Voxels per latent cell along (D, H, W)."""
+
+    def grid(self, size: Sequence[int]) -> tuple[int, int, int]:
+        """Latent cells (d, h, w) of a volume of ``size`` (D, H, W) voxels; raises ValueError if it does not divide."""
+        for axis, voxels, stride in zip("DHW", size, self.stride, strict=True):
+            if voxels % stride:
+                raise ValueError(f"{axis} = {voxels} voxels is not a multiple of the latent stride {stride}")
+        d, h, w = (voxels // stride for voxels, stride in zip(size, self.stride, strict=True))
+        return d, h, w
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """Size of a text encoder's output; known from its config, without weights."""
+
+    width: int
+    max_tokens: int
+    pooled_width: int | None = None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Everything a config's ``check`` may compare with: derived once by the recipe, typed nowhere twice."""
+
+    volume: tuple[int, int, int]
+    """Voxels (D, H, W) of a prepared volume."""
+    latent: LatentSpec
+    text: TextSpec
+    grid: tuple[int, int, int]
+    """Latent cells (d, h, w) of a whole prepared volume."""
+    block: int
+    """Latent slices that the backbone sees at a time."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A radiology report in CT-RATE's four parts; a missing part is the empty string."""
+
+    findings: str
+    impressions: str = ""
+    clinical_information: str = ""
+    technique: str = ""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a text encoder reads: a report and, for templates that state it, the number of axial slices wanted."""
+
+    report: Report
+    slices: int | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan with its report. ``labels`` maps CT-RATE's 18 names (ctgen.data.labels.LABELS) to 0 or 1; None if unknown."""
+
+    id: str
+    volume: Volume
+    report: Report | None = None
+    labels: Mapping[str, int] | None = None
+    split: Split = "train"
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-ready facts about the case: source file, seed, findings with side and size, ..."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A case that a dataset leaves out, and why (shown to the user, kept in the manifest)."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Moments of q(latent | volume), both (B, c, d, h, w) float32, in the autoencoder's raw latent units; what the cache stores."""
+
+    mean: Tensor
+    logvar: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """``tokens`` (B, L, E), ``mask`` (B, L) bool with True = token, ``pooled`` (B, E') or None."""
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """All that a backbone may condition on; what it does not use it ignores.
+
+    ``context`` (B, c, d_ctx, h, w) clean latent slices just below the block; ``position`` (B, 2) block start and volume
+    length in latent slices; ``spacing`` (B, 3) mm; ``drop`` (B,) bool, True = this element's text is dropped (null text).
+    """
+
+    text: TextFeatures
+    context: Tensor | None = None
+    position: Tensor | None = None
+    spacing: Tensor | None = None
+    drop: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class BlockExample:
+    """One training example cut from a volume's latent by a rollout: (c, block, h, w), context (c, d_ctx, h, w)."""
+
+    target: Tensor
+    context: Tensor | None
+    start: int
+    """First latent slice of the block; 0 = the lowest slice of the volume."""
+    depth: int
+    """Latent slices of the whole volume."""
+
+
+@dataclass(frozen=True)
+class Markers:
+    """Latents of the constant slices that mark the ends of a volume, each (c, 1, h, w), finalised (the backbone's units)."""
+
+    start: Tensor
+    end: Tensor
+
+
+@dataclass(frozen=True)
+class RolloutResult:
+    """``latent`` (c, d, h, w); ``boundaries``: latent slices where a new block begins; ``note``: how it stopped."""
+
+    latent: Tensor
+    boundaries: tuple[int, ...]
+    stopped_by: Literal["length", "end-marker", "limit"]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Provenance of a component's weights. ``label`` is MINI, RANDOM, TRAINED or FILE and is printed with every result."""
+
+    label: Literal["MINI", "RANDOM", "TRAINED", "FILE", "NONE"]
+    source: str = ""
+    sha256: str = ""
+
+
+class Denoise(Protocol):
+    """Integrates one block from noise to data: context (c, d_ctx, h, w) or None -> block (c, block, h, w)."""
+
+    def __call__(
+        self, *, shape: tuple[int, int, int, int], context: Tensor | None, start: int, depth: int | None, generator: torch.Generator
+    ) -> Tensor: ...
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """An ``nn.Module`` whose methods are differentiable, so that an objective can train it."""
+
+    latent: LatentSpec
+    weights: WeightsInfo
+    hu_range: tuple[float, float]
+    """HU of black and of tissue's upper end; values outside are clipped."""
+    marker_hu: tuple[float, float]
+    """HU of the constant slices that mean "before the volume" and "after the volume"."""
+
+    def encode(self, volume: Tensor) -> Posterior:
+        """(B, 1, D, H, W) HU -> moments; deterministic."""
+
+    def finalise(self, posterior: Posterior, *, generator: torch.Generator | None) -> Tensor:
+        """Draw from the posterior (its mean if ``generator`` is None), shift and scale: (B, c, d, h, w)."""
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Undo shift and scale, decode: (B, c, d, h, w) -> (B, 1, D, H, W) HU."""
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    text: TextSpec
+    weights: WeightsInfo
+
+    def encode(self, prompts: Sequence[Prompt]) -> TextFeatures: ...
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """An ``nn.Module``; ``target(config, *, latent, text)`` builds it."""
+
+    predicts: Predicts
+    weights: WeightsInfo
+
+    def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        """(B, c, d, h, w), (B,) in [0, 1] -> (B, c, d, h, w)."""
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """z_t = alpha x + sigma eps, and the derivatives of both by t; float64 tensors of time's shape."""
+
+    alpha: Tensor
+    sigma: Tensor
+    d_alpha: Tensor
+    d_sigma: Tensor
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    def coefficients(self, time: Tensor) -> Coefficients: ...
+
+    def training_times(self, batch: int, generator: torch.Generator) -> Tensor:
+        """(B,) float64 in [0, 1]."""
+
+    def sampling_times(self, steps: int, cells: int) -> Tensor:
+        """(steps + 1,) float64, strictly decreasing from 1 to 0; ``cells`` = latent cells per block, for resolution shifts."""
+
+
+@runtime_checkable
+class Rollout(Protocol):
+    """Owns block length, context, overlap, padding and the stop rule, for training and for sampling."""
+
+    def example(self, latent: Tensor, markers: Markers, generator: torch.Generator) -> BlockExample:
+        """Cut one training block from a finalised volume latent (c, d, h, w)."""
+
+    def generate(
+        self, denoise: Denoise, *, shape: tuple[int, int, int], depth: int | None, markers: Markers, head: Tensor | None,
+        generator: torch.Generator, progress: Callable[[int, int], None] | None = None,
+    ) -> RolloutResult:
+        """Compose a volume of ``depth`` latent slices (None: until the stop rule fires) of ``shape`` (c, h, w).
+
+        ``head`` (c, d_head, h, w) is kept as the first slices and continued. ``progress(slices done, slices expected)``.
+        """
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Cases by index. ``ids`` and ``skipped`` are cheap; ``__getitem__`` reads or makes the volume."""
+
+    ids: Sequence[str]
+    skipped: Sequence[Skipped]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Case: ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Streaming: update per case, merge across processes, compute once."""
+
+    higher_is_better: ClassVar[Mapping[str, bool | None]]
+    """For every key that compute() may return; None where neither direction is better."""
+    needs: ClassVar[frozenset[str]]
+    """Of {"real", "reconstructed", "generated"}."""
+
+    def update(self, item: EvaluationItem) -> None: ...
+
+    def merge(self, other: Metric) -> None: ...
+
+    def compute(self) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True)
+class EvaluationItem:
+    """One case as the metrics see it. Volumes are canonical; ``boundaries`` are the first voxel slices of blocks 1, 2, ..."""
+
+    id: str
+    real: Volume | None = None
+    reconstructed: Volume | None = None
+    generated: Volume | None = None
+    boundaries: tuple[int, ...] = ()
+    seconds: float | None = None
+    labels: Mapping[str, int] | None = None
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    suffix: str
+    """File suffix with its dot, such as ".nii.gz"."""
+
+    def write(self, volume: Volume, path: Path) -> Path:
+        """Write atomically; returns the path written."""
+
+
+@dataclass(frozen=True)
+class CaseRequest:
+    """What a generator is asked for. ``slices`` axial slices (None: the model decides), spacing (D, H, W) mm or the model's own."""
+
+    id: str
+    report: Report
+    slices: int | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    head: Volume | None = None
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A whole report-to-volume system. The draw depends on ``seed`` and ``request.id`` alone."""
+
+    def generate(self, request: CaseRequest, seed: int) -> Volume: ...
+
+
+class TrainingSource(Protocol):
+    """What an objective draws from: the prepared cases of one split, by index; every read is lazy."""
+
+    ids: Sequence[str]
+
+    def volume(self, index: int, slices: slice | None = None) -> Tensor:
+        """(D, H, W) float32 HU on the prepared grid (or just ``slices`` of D)."""
+
+    def posterior(self, index: int) -> Posterior:
+        """(1, c, d, h, w) moments from the latent cache."""
+
+    def text(self, index: int) -> TextFeatures:
+        """Features from the cache, batch of 1."""
+
+    def record(self, index: int) -> Mapping[str, Any]:
+        """id, report (mapping), labels (mapping or None), spacing_mm, meta."""
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What a training run optimises. ``target(config, *, components, schedule, rollout)`` builds it.
+
+    ``trains`` names the recipe section whose component is trained; ``reads`` which store the batches come from.
+    """
+
+    trains: ClassVar[Literal["backbone", "autoencoder", "text_encoder"]]
+    reads: ClassVar[Literal["latents", "volumes", "reports"]]
+    model: nn.Module
+    """What is trained, averaged (EMA) and saved."""
+    adversary: nn.Module | None
+    """A second network with an optimiser of its own, or None."""
+
+    def batch(self, source: TrainingSource, size: int, generator: torch.Generator) -> Mapping[str, Any]:
+        """Draw a batch on the CPU; the draw depends on ``generator`` alone."""
+
+    def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """{"loss": scalar to minimise, other names: scalars to log}; runs ``self.model`` forward."""
+
+    def adversary_loss(self, batch: Mapping[str, Any], step: int) -> Mapping[str, Tensor]:
+        """{"loss": ..., ...} for the adversary; called after the model's step, only if there is one."""
+
+
+class SupportsCheck(Protocol):
+    """A config may offer ``check``: (field, message) for each thing that does not fit, before anything is built."""
+
+    def check(self, sizes: Sizes) -> Iterable[tuple[str, str]]: ...

@@ -1,0 +1,1 @@
+"""CTFlow (arXiv 2508.12900) as ctgen plugins."""
