@@ -1,0 +1,1 @@
+"""``atlas-thorax``: chest CT with known findings, reports and labels, simulated from one real scan."""
