@@ -98,6 +98,10 @@ class StageError(CtgenError):
     """A stage cannot run: an earlier one is missing, or its output was changed or removed."""
 
 
+class TrainingError(CtgenError):
+    """Training cannot go on: the loss is not finite, or there is nothing to train."""
+
+
 class Interrupted(CtgenError):
     """SIGINT or SIGTERM: what was finished is on disk; the same command goes on."""
 
