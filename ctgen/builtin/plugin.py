@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctgen.builtin import configs
 from ctgen.hookspecs import hookimpl
 from ctgen.host import Registrar
 
@@ -10,4 +11,18 @@ PLUGIN_API = 1
 
 @hookimpl
 def ctgen_register(registrar: Registrar) -> None:
-    pass
+    registrar.autoencoder(
+        "tiny-ae", target="ctgen.builtin.autoencoder:TinyAe", config=configs.TinyAeConfig, summary="cosine transform, no weights"
+    )
+    registrar.text_encoder(
+        "hash-text", target="ctgen.builtin.text_encoder:HashText", config=configs.HashTextConfig, summary="hashed words, no weights"
+    )
+    registrar.backbone(
+        "tiny-conv", target="ctgen.builtin.backbone:TinyConv", config=configs.TinyConvConfig, summary="small 3D conv net"
+    )
+    registrar.schedule(
+        "linear-flow", target="ctgen.builtin.schedule:LinearFlow", config=configs.LinearFlowConfig, summary="plain rectified flow"
+    )
+    registrar.rollout(
+        "whole-volume", target="ctgen.builtin.rollout:WholeVolume", config=configs.WholeVolumeConfig, summary="one block, no seams"
+    )
