@@ -1,0 +1,48 @@
+"""What objectives draw their batches from: the cases of one split, over the prepared and the latent stores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctgen.data.latents import LatentStore
+from ctgen.data.prepared import PreparedCases
+from ctgen.errors import DataError, StageError
+from ctgen.interfaces import Posterior, Split, TextFeatures
+
+
+class Source:
+    """A TrainingSource (see ctgen.interfaces)."""
+
+    def __init__(self, prepared: PreparedCases, latents: LatentStore | None, split: Split) -> None:
+        self.prepared, self.latents = prepared, latents
+        self.ids = prepared.ids(split)
+        if not self.ids:
+            raise DataError(
+                f"no {split} cases are left after preparation ({len(prepared.manifest['cases'])} prepared, "
+                f"{len(prepared.skipped)} left out)",
+                hint=f"see {prepared.folder / 'manifest.json'}; more cases or another data.valid_fraction help",
+            )
+
+    def volume(self, index: int, slices: slice | None = None) -> Tensor:
+        """(D, H, W) float32 HU; only ``slices`` of D are read from disk."""
+        array = self.prepared.array(self.ids[index])
+        return torch.from_numpy(np.asarray(array[slices] if slices else array, dtype=np.float32))
+
+    def posterior(self, index: int) -> Posterior:
+        return self._latents().posterior(self.ids[index])
+
+    def text(self, index: int) -> TextFeatures:
+        return self._latents().text(self.ids[index])
+
+    def record(self, index: int) -> Mapping[str, Any]:
+        return self.prepared.record(self.ids[index])
+
+    def _latents(self) -> LatentStore:
+        if self.latents is None:
+            raise StageError("this objective asks for latents, but declares that it reads volumes")
+        return self.latents

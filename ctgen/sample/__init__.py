@@ -1,0 +1,1 @@
+"""Sampling: solvers as plain functions, and the generator that a recipe composes."""

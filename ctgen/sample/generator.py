@@ -1,0 +1,189 @@
+"""A report-to-volume generator composed of a recipe's parts: text encoder, backbone, schedule, rollout, autoencoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctgen.atomic import stable_hash
+from ctgen.errors import ConfigError
+from ctgen.interfaces import CaseRequest, Condition, Coefficients, Markers, Prompt, TextFeatures
+from ctgen.recipe.settings import PrepareSettings, SampleSettings
+from ctgen.sample.solvers import SOLVERS
+from ctgen.stages.encode import encode_slices
+from ctgen.stages.prepare import to_grid
+from ctgen.volume import Volume
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A generated volume and how it came about. ``boundaries``: voxel slices at which a new block begins."""
+
+    volume: Volume
+    boundaries: tuple[int, ...]
+    head_slices: int
+    evaluations: int
+    seconds: float
+    note: str
+
+
+def velocity_from(prediction: Tensor, predicts: str, z: Tensor, at: Coefficients) -> Tensor:
+    """dz/dt = alpha' x + sigma' eps, from whatever the backbone predicts; ``at`` holds scalars."""
+    if predicts == "velocity":
+        return prediction
+    alpha, sigma = float(at.alpha), float(at.sigma)
+    if predicts == "noise":
+        noise = prediction
+        # at t = 1 alpha is 0: the clean estimate would be 0/0, its weight in the velocity is all that counts
+        clean = (z - sigma * noise) / max(alpha, 1e-4)
+    else:
+        clean = prediction
+        noise = (z - alpha * clean) / max(sigma, 1e-4)
+    return float(at.d_alpha) * clean + float(at.d_sigma) * noise
+
+
+class ComposedGenerator:
+    """A Generator (see ctgen.interfaces). The draw depends on the seed and the request's id alone."""
+
+    def __init__(
+        self, components: Mapping[str, Any], prepare: PrepareSettings, sample: SampleSettings, *, where: torch.device | None = None
+    ) -> None:
+        self.autoencoder = components["autoencoder"]
+        self.text_encoder = components["text_encoder"]
+        self.backbone = components["backbone"]
+        self.schedule, self.rollout = components["schedule"], components["rollout"]
+        self.prepare, self.sample = prepare, sample
+        self.where = where or torch.device("cpu")
+        self._markers: Markers | None = None
+
+    def generate(self, request: CaseRequest, seed: int) -> Volume:
+        return self.run(request, seed).volume
+
+    @torch.inference_mode()
+    def run(self, request: CaseRequest, seed: int, progress: Callable[[int, int], None] | None = None) -> Generated:
+        """Generate one volume on the recipe's grid (resampled if the request names another spacing)."""
+        started = time.perf_counter()
+        generator = torch.Generator().manual_seed(stable_hash(seed, request.id))
+        spec = self.autoencoder.latent
+        _, height, width = spec.grid(self.prepare.size)
+        head, frame = self._head(request)
+        slices = request.slices
+        if slices is not None and head is not None and slices <= head.shape[1] * spec.stride[0]:
+            raise ConfigError(f"{slices} slices were asked for, but the head alone has {head.shape[1] * spec.stride[0]}")
+        depth = None if slices is None else -(-slices // spec.stride[0])
+        text = self.text_encoder.encode([Prompt(request.report, slices=slices)])
+        calls = 0
+
+        def denoise(
+            *, shape: tuple[int, int, int, int], context: Tensor | None, start: int, depth: int | None, generator: torch.Generator
+        ) -> Tensor:
+            nonlocal calls
+            block, spent = self._denoise_block(shape, context, start, depth, text, generator)
+            calls += spent
+            return block
+
+        result = self.rollout.generate(
+            denoise,
+            shape=(spec.channels, height, width),
+            depth=depth,
+            markers=self.markers(),
+            head=head,
+            generator=generator,
+            progress=progress,
+        )
+        hu = self._decode(result.latent)
+        if slices is not None:
+            hu = hu[:slices]
+        # the grid's origin is where the head's lowest slice lies; without a head the volume is centred on (0, 0, 0)
+        volume = Volume(hu, frame) if frame is not None else _centred(hu, self.prepare.spacing_mm)
+        boundaries = tuple(cut * spec.stride[0] for cut in result.boundaries if 0 < cut * spec.stride[0] < hu.shape[0])
+        if request.spacing_mm is not None:
+            from ctgen.volume.resample import resample
+
+            resampled = resample(volume, request.spacing_mm)
+            ratio = volume.spacing_mm[0] / resampled.spacing_mm[0]
+            boundaries = tuple(round(cut * ratio) for cut in boundaries)
+            volume = Volume(np.rint(resampled.hu).astype(np.int16), resampled.affine)
+        head_slices = 0 if head is None else head.shape[1] * spec.stride[0]
+        return Generated(volume, boundaries, head_slices, calls, time.perf_counter() - started, result.note)
+
+    @torch.inference_mode()
+    def markers(self) -> Markers:
+        """Latents of the constant slices "before" and "after" the volume, computed once."""
+        if self._markers is None:
+            shape = (1, 1, self.autoencoder.latent.stride[0], *self.prepare.size[1:])
+            start, end = (
+                self.autoencoder.finalise(self.autoencoder.encode(torch.full(shape, hu, device=self.where)), generator=None)[0].cpu()
+                for hu in self.autoencoder.marker_hu
+            )
+            self._markers = Markers(start, end)
+        return self._markers
+
+    def _head(self, request: CaseRequest) -> tuple[Tensor | None, np.ndarray[Any, Any] | None]:
+        """Latent (c, d, h, w) of the scan to continue, and the affine of the grid it lies on."""
+        if request.head is None:
+            return None, None
+        block = self.rollout.config.block_length(self.prepare.size[0])
+        wanted = max(1, self.sample.head_blocks) * block * self.autoencoder.latent.stride[0]
+        grid = to_grid(request.head, self.prepare)
+        if grid.shape[0] < wanted:
+            raise ConfigError(
+                f"the head scan covers {grid.shape[0]} slices of {self.prepare.spacing_mm[0]:g} mm, {wanted} are needed",
+                hint="give a longer scan or fewer sample.head_blocks",
+            )
+        posterior = encode_slices(self.autoencoder, grid.hu[:wanted], 16, self.where)
+        return self.autoencoder.finalise(posterior, generator=None)[0].cpu(), grid.affine
+
+    def _denoise_block(
+        self, shape: tuple[int, int, int, int], context: Tensor | None, start: int, depth: int | None, text: TextFeatures,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, int]:
+        """Integrate one block; returns it on the CPU and the number of network evaluations."""
+        expected = depth if depth is not None else self.prepare.size[0] // self.autoencoder.latent.stride[0]
+        condition = Condition(
+            text=text,
+            context=None if context is None else context[None].to(self.where),
+            position=torch.tensor([[start, expected]], dtype=torch.float32, device=self.where),
+            spacing=torch.tensor([self.prepare.spacing_mm], dtype=torch.float32, device=self.where),
+        )
+        calls = 0
+
+        def velocity(z: Tensor, now: float) -> Tensor:
+            nonlocal calls
+            calls += 1
+            time_B = torch.full((1,), now, dtype=torch.float32, device=self.where)
+            prediction = self.backbone(z, time_B, condition)
+            at = self.schedule.coefficients(torch.tensor(now, dtype=torch.float64))
+            return velocity_from(prediction.float(), self.backbone.predicts, z, at)
+
+        times = self.schedule.sampling_times(self.sample.steps, shape[1] * shape[2] * shape[3])
+        noise = torch.randn((1, *shape), generator=generator).to(self.where)
+        return SOLVERS[self.sample.solver](velocity, noise, times)[0].cpu(), calls
+
+    def _decode(self, latent: Tensor) -> np.ndarray[Any, Any]:
+        """(c, d, h, w) -> int16 HU (D, H, W), clipped to the window the autoencoder knows."""
+        low, high = self.autoencoder.hu_range
+        step = 16 if self.autoencoder.latent.stride[0] == 1 else latent.shape[1]
+        parts = [self.autoencoder.decode(part[None].to(self.where))[0, 0].cpu() for part in latent.split(step, dim=1)]
+        return torch.cat(parts).clamp(low, high).round().numpy().astype(np.int16)
+
+
+def reconstruct(autoencoder: Any, volume: Volume, where: torch.device) -> Volume:
+    """Encode and decode without noise, clipped to the autoencoder's window: the ceiling of everything it can generate."""
+    low, high = autoencoder.hu_range
+    with torch.inference_mode():
+        latent = autoencoder.finalise(encode_slices(autoencoder, volume.hu, 16, where), generator=None)
+        step = 16 if autoencoder.latent.stride[0] == 1 else latent.shape[2]
+        parts = [autoencoder.decode(part.to(where))[0, 0].cpu() for part in latent.split(step, dim=2)]
+    return Volume(torch.cat(parts).clamp(low, high).round().numpy().astype(np.int16), volume.affine)
+
+
+def _centred(hu: np.ndarray[Any, Any], spacing_mm: tuple[float, float, float]) -> Volume:
+    centre = [-(count - 1) * spacing / 2 for count, spacing in zip(hu.shape, spacing_mm, strict=True)]
+    return Volume.canonical(hu, spacing_mm, (centre[2], centre[1], centre[0]))

@@ -1,0 +1,35 @@
+"""Solvers of dz/dt = v(z, t) from t = 1 (noise) to t = 0 (data), as plain functions.
+
+``velocity(z, t)`` gets t as a float; ``times`` is float64, strictly decreasing from 1 to 0, and is stepped through by index, so
+that no rounding of times accumulates (a cause of 1 % overshoot elsewhere).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Velocity = Callable[[Tensor, float], Tensor]
+Solver = Callable[[Velocity, Tensor, Tensor], Tensor]
+
+
+def euler(velocity: Velocity, z: Tensor, times: Tensor) -> Tensor:
+    """First order: one evaluation per step."""
+    points = times.tolist()
+    for now, after in zip(points, points[1:], strict=False):
+        z = z + (after - now) * velocity(z, now)
+    return z
+
+
+def heun(velocity: Velocity, z: Tensor, times: Tensor) -> Tensor:
+    """Second order, trapezoid with an Euler predictor: two evaluations per step."""
+    points = times.tolist()
+    for now, after in zip(points, points[1:], strict=False):
+        first = velocity(z, now)
+        second = velocity(z + (after - now) * first, after)
+        z = z + (after - now) * 0.5 * (first + second)
+    return z
+
+
+SOLVERS: dict[str, Solver] = {"euler": euler, "heun": heun}

@@ -1,0 +1,128 @@
+"""Stages: prepare -> encode -> train -> sample -> evaluate -> report. Finished ones are skipped, broken-off ones go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctgen.atomic import read_json, write_json, write_text
+from ctgen.errors import StageError, did_you_mean
+from ctgen.stages.components import build_components
+from ctgen.stages.context import Context
+from ctgen.stages.plan import DONE, STAGES, finished, fingerprints, folder_of, stages_of
+
+if TYPE_CHECKING:
+    from ctgen.console import Console
+    from ctgen.recipe import Recipe
+
+__all__ = ["STAGES", "RunResult", "open_run", "run"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """``folders``: stage -> folder of its results; ``skipped``: stages that were already done; ``report``: the HTML, if written."""
+
+    run_dir: Path
+    folders: dict[str, Path] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    report: Path | None = None
+
+
+def run(
+    recipe: Recipe,
+    *,
+    run_dir: Path | str | None = None,
+    start: str | None = None,
+    until: str | None = None,
+    console: Console | None = None,
+) -> RunResult:
+    """Run a recipe's stages in ``run_dir`` (default: runs/<recipe name>).
+
+    Stages before ``start`` must be finished, stages after ``until`` are not run. Raises StageError, MissingFileError and what
+    the stages raise; Interrupted on SIGINT or SIGTERM, after which the same call goes on.
+    """
+    from ctgen.console import Console
+
+    console = console or Console(quiet=True)
+    where = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
+    wanted = _wanted(recipe, start, until)
+    context = _context(recipe, where, console)
+    write_text(where / "recipe.yaml", recipe.to_yaml())
+    skipped: list[str] = []
+    with context.stopper.listening():
+        for stage in stages_of(recipe):
+            if stage not in wanted and stage in _after(recipe, until):
+                break
+            folder = folder_of(where, stage, dict(context.fingerprints))
+            context.folders[stage] = folder
+            if finished(folder, context.fingerprints[stage]):
+                console.say(f"{stage}: already done, skipped ({folder})")
+                skipped.append(stage)
+                continue
+            if stage not in wanted:
+                raise StageError(f"--from {start}: stage {stage!r} before it is not finished in {where}", hint=f"run without --from {start}")
+            _run_stage(context, stage, folder)
+    report = context.folders.get("report", Path()) / "report.html"
+    return RunResult(where, context.folders, tuple(skipped), report if report.is_file() else None)
+
+
+def open_run(recipe: Recipe, run_dir: Path, console: Console) -> Context:
+    """The context of a run whose train stage is finished; raises StageError with the next command if it is not."""
+    context = _context(recipe, run_dir, console)
+    for stage in stages_of(recipe):
+        folder = folder_of(run_dir, stage, dict(context.fingerprints))
+        if finished(folder, context.fingerprints[stage]):
+            context.folders[stage] = folder
+    if "train" not in context.folders:
+        raise StageError(f"the train stage of {run_dir} is not finished with this recipe", hint=f"run: ctgen run {recipe.source}")
+    return context
+
+
+def _context(recipe: Recipe, run_dir: Path, console: Console) -> Context:
+    components = build_components(recipe)
+    return Context(recipe, run_dir, console, components, fingerprints=fingerprints(recipe, components))
+
+
+def _run_stage(context: Context, stage: str, folder: Path) -> None:
+    context.console.say(f"{stage}: {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "recipe.yaml", context.recipe.to_yaml())
+    hook = context.recipe.host.hook
+    hook.ctgen_stage_started(stage=stage, folder=folder)
+    started = time.perf_counter()
+    summary: dict[str, Any] = import_module(f"ctgen.stages.{stage}").run(context, folder)
+    record = {
+        "stage": stage,
+        "fingerprint": context.fingerprints[stage],
+        "seconds": round(time.perf_counter() - started, 1),
+        "summary": summary,
+    }
+    write_json(folder / DONE, record)
+    hook.ctgen_stage_finished(stage=stage, folder=folder, summary=summary)
+
+
+def _wanted(recipe: Recipe, start: str | None, until: str | None) -> Sequence[str]:
+    stages = stages_of(recipe)
+    for name in (start, until):
+        if name is not None and name not in stages:
+            lines = [did_you_mean(name, stages), f"stages of this recipe: {', '.join(stages)}"]
+            raise StageError(f"no stage named {name!r}", hint="\n".join(line for line in lines if line))
+    first = stages.index(start) if start else 0
+    last = stages.index(until) if until else len(stages) - 1
+    if first > last:
+        raise StageError(f"--from {start} comes after --until {until}")
+    return stages[first : last + 1]
+
+
+def _after(recipe: Recipe, until: str | None) -> Sequence[str]:
+    stages = stages_of(recipe)
+    return stages[stages.index(until) + 1 :] if until else ()
+
+
+def stage_records(context: Context) -> list[dict[str, Any]]:
+    """stage.json of every finished stage, in order."""
+    return [read_json(folder / DONE) for folder in context.folders.values() if (folder / DONE).is_file()]

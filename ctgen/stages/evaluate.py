@@ -1,0 +1,67 @@
+"""Stage evaluate: the recipe's metrics over held-out cases, their reconstructions and what was generated for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ctgen.atomic import read_json, write_json
+from ctgen.data.prepared import PreparedCases
+from ctgen.errors import DataError
+from ctgen.evaluate.driver import evaluate
+from ctgen.interfaces import EvaluationItem
+from ctgen.sample.generator import reconstruct
+from ctgen.stages.components import device, require
+from ctgen.stages.context import Context
+from ctgen.stages.train import trained_component
+from ctgen.volume import Volume
+from ctgen.volume.io import read_volume, write_volume
+from ctgen.volume.orient import to_canonical
+
+
+def samples(folder: Path) -> list[dict[str, Any]]:
+    """The JSON of every volume that a sample stage wrote, by id."""
+    return [read_json(path) for path in sorted(folder.glob("*.json")) if path.name not in ("stage.json", "summary.json")]
+
+
+def canonical_volume(path: Path) -> Volume:
+    return to_canonical(read_volume(path))[0]
+
+
+def run(context: Context, folder: Path) -> dict[str, Any]:
+    """Reconstructions are kept as NIfTI (resumable per case); the metrics are computed in one pass over all items."""
+    recipe = context.recipe
+    prepared = PreparedCases(context.folders["prepare"])
+    if recipe.objective.config.trains == "autoencoder":
+        trained_component(context, context.folders["train"])
+    autoencoder = require(context.components, "autoencoder").to(device()).eval()
+    made = {entry["id"]: entry for entry in samples(context.folders["sample"])} if "sample" in context.folders else {}
+    held_out = prepared.ids("valid") or (prepared.ids("train") if made else [])
+    if not held_out:
+        raise DataError("there is no held-out case to evaluate on", hint="use a larger data.valid_fraction")
+    ids = sorted({*held_out[: recipe.evaluate.count], *made})
+
+    def items() -> Iterator[EvaluationItem]:
+        for case_id in context.console.track(ids, "evaluate", unit="cases"):
+            real = prepared.volume(case_id)
+            path = folder / "reconstructed" / f"{case_id}.nii.gz"
+            if not path.is_file():
+                write_volume(reconstruct(autoencoder, real, device()), path)
+            entry = made.get(case_id)
+            generated = canonical_volume(context.folders["sample"] / entry["file"]) if entry else None
+            yield EvaluationItem(
+                case_id,
+                real=real,
+                reconstructed=canonical_volume(path),
+                generated=generated,
+                boundaries=tuple(entry["boundaries"]) if entry else (),
+                seconds=entry["seconds"] if entry else None,
+                labels=prepared.record(case_id)["labels"],
+            )
+            context.stopper.check()
+
+    metrics = {use.name: recipe.host.build("metric", use.name, use.config) for use in recipe.metrics}
+    result = evaluate(items(), metrics)
+    write_json(folder / "metrics.json", result.to_json())
+    return {"cases": len(ids), "generated": len(made)}

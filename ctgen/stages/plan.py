@@ -1,0 +1,70 @@
+"""Which stages a recipe needs, in which folders, and whether they are already done.
+
+Each stage's folder carries its fingerprint in the name: a changed recipe gets new folders beside the old ones, an unchanged
+one finds its results again, and nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctgen.atomic import fingerprint, read_json
+from ctgen.stages.components import MODULES
+
+if TYPE_CHECKING:
+    from ctgen.recipe import Recipe
+
+STAGES = ("prepare", "encode", "train", "sample", "evaluate", "report")
+DONE = "stage.json"
+"""Written last in a stage's folder: its presence means that the stage is complete."""
+
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "latents": STAGES,
+    "volumes": ("prepare", "train", "evaluate", "report"),
+    "reports": ("prepare", "train", "report"),
+}
+
+
+def stages_of(recipe: Recipe) -> tuple[str, ...]:
+    """The stages that the recipe's objective calls for, in order."""
+    return _NEEDED[recipe.objective.config.reads]
+
+
+def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
+    """Stage -> hash of everything that determines its output: configs, weight hashes, the stages before, versions."""
+    weights = {section: components[section].weights.sha256 for section in MODULES if section in components}
+    dataset = components["data"]
+    bytes_read = dataset.fingerprint() if hasattr(dataset, "fingerprint") else list(dataset.ids)
+
+    def identity(*sections: str) -> dict[str, Any]:
+        return {section: getattr(recipe, section).identity() for section in sections if getattr(recipe, section) is not None}
+
+    trained = recipe.objective.config.trains
+    own: dict[str, Any] = {
+        "prepare": {**identity("data", "prepare"), "bytes": bytes_read},
+        "encode": {
+            **identity("autoencoder", "text_encoder", "encode"),
+            "weights": {section: weights.get(section) for section in ("autoencoder", "text_encoder")},
+        },
+        "train": {**identity(trained, "objective", "schedule", "rollout", "train"), "weights": weights.get(trained)},
+        "sample": identity("sample", "export"),
+        "evaluate": {**identity("evaluate"), "metrics": [metric.identity() for metric in recipe.metrics]},
+        "report": identity("report"),
+    }
+    version = importlib.metadata.version("ctgen-framework")
+    chain: dict[str, str] = {}
+    before = ""
+    for stage in stages_of(recipe):
+        before = chain[stage] = fingerprint({"stage": stage, "before": before, "ctgen": version, **own[stage]})
+    return chain
+
+
+def folder_of(run_dir: Path, stage: str, fingerprints: dict[str, str]) -> Path:
+    return run_dir / f"{stage}-{fingerprints[stage][:8]}"
+
+
+def finished(folder: Path, expected: str) -> bool:
+    """True if the stage in ``folder`` is complete with exactly this fingerprint."""
+    return (folder / DONE).is_file() and read_json(folder / DONE).get("fingerprint") == expected
