@@ -1,0 +1,157 @@
+"""What a recipe may write beside ``use:`` for CTFlow's components. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from typing_extensions import Self
+
+from ctgen.config import ComponentConfig
+from ctgen.interfaces import Sizes, TextSpec
+from ctgen.weights import WeightsRef
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class StditConfig(ComponentConfig):
+    """The spatio-temporal diffusion transformer.
+
+    Sizes of the paper, as layers x width, heads: S 12 x 384, 6; B 12 x 768, 12; L (released) 24 x 1024, 16.
+    """
+
+    layers: PositiveInt = 6
+    width: PositiveInt = 256
+    heads: PositiveInt = 4
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] = (2, 2, 2)
+    """Latent cells (d, h, w) per token."""
+    mlp_ratio: Annotated[float, Field(gt=0.0)] = 4.0
+    attention_transpose: Literal["correct", "released"] = "correct"
+    """"released": heads and tokens are not swapped back after self-attention, as in the published CTFlow weights."""
+    text: Literal["pooled", "tokens"] = "pooled"
+    """"pooled": one vector per report, as in the paper; "tokens": cross-attention over the report's tokens."""
+    position_input: bool = False
+    """Tell the network where the block begins and how long the volume is (Condition.position)."""
+    time_factor: Annotated[float, Field(gt=0.0)] = 1.0
+    """Time in [0, 1] is multiplied by this before its sinusoids; the released model uses 1, most others 1000."""
+    gradient_checkpointing: bool = False
+    """Recompute each block in the backward pass: less memory, about a third more time."""
+    weights: WeightsRef = "random"
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"gradient_checkpointing"})
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads {self.heads} does not divide width {self.width}")
+        if self.width % 4:
+            raise ValueError(f"width {self.width} is not a multiple of 4 (two position axes, sine and cosine)")
+        return self
+
+    def check(self, sizes: Sizes) -> Iterable[tuple[str, str]]:
+        _, height, width = sizes.grid
+        names = ("block of {} latent slices", "latent height {}", "latent width {}")
+        for step, cells, name in zip(self.patch, (sizes.block, height, width), names, strict=True):
+            if cells % step:
+                yield "patch", f"patch {step} does not divide the {name.format(cells)}"
+        if self.text == "pooled" and sizes.text.pooled_width is None:
+            yield "text", "text 'pooled' needs a text encoder with a pooled vector, this one has none; write text: tokens"
+
+
+SIZES = {
+    "S": {"layers": 12, "width": 384, "heads": 6},
+    "B": {"layers": 12, "width": 768, "heads": 12},
+    "L": {"layers": 24, "width": 1024, "heads": 16},
+}
+"""The paper's three sizes as fields of StditConfig."""
+
+
+class FlowMatchingConfig(ComponentConfig):
+    """The straight path from data to noise: z_t = (1 - t) x + (sigma_min + (1 - sigma_min) t) eps."""
+
+    sigma_min: Annotated[float, Field(ge=0.0, lt=0.5)] = 1e-5
+    times: Literal["uniform", "logit-normal"] = "uniform"
+    """How training times are drawn."""
+    mean: float = 0.0
+    """Of the logit of t, for logit-normal times; above 0 favours noise."""
+    std: Annotated[float, Field(gt=0.0)] = 1.0
+    shift: Annotated[float, Field(gt=0.0)] = 1.0
+    """t becomes shift t / (1 + (shift - 1) t), in training and sampling; above 1 spends more time near noise."""
+    reference_cells: Annotated[int, Field(ge=0)] = 0
+    """Latent cells per block at which ``shift`` is right; sampling scales it by sqrt(cells / reference_cells). 0: never."""
+
+
+class SliceBlocksConfig(ComponentConfig):
+    """A volume as a chain of blocks of slices, each conditioned on the slices just below it."""
+
+    block: PositiveInt = 16
+    """Latent slices that are generated at a time."""
+    context: PositiveInt | None = None
+    """Latent slices below the block that condition it; None: as many as the block has."""
+    overlap: Annotated[int, Field(ge=0)] = 0
+    """Latent slices that a block shares with the one before it, blended linearly."""
+    start_probability: Fraction = 0.5
+    """Share of training blocks that start at the volume's first slice (the paper's StartBoost)."""
+    stop_tolerance: Annotated[float, Field(gt=0.0)] = 0.1
+    """A latent value this near to the end marker's counts as equal to it."""
+    stop_fraction: Fraction = 0.9
+    """A slice with more than this share of equal values is an end slice."""
+    max_blocks: PositiveInt = 20
+    """Limit when the model decides on the length; an explicit length is not limited."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.overlap >= self.block:
+            raise ValueError(f"overlap {self.overlap} must be smaller than block {self.block}")
+        return self
+
+    @property
+    def context_slices(self) -> int:
+        return self.context or self.block
+
+    @property
+    def step(self) -> int:
+        """Latent slices by which each block takes the volume further."""
+        return self.block - self.overlap
+
+    def block_length(self, depth: int) -> int:
+        """Latent slices per block for a volume of ``depth``: always ``block``, short volumes are padded with end slices."""
+        return self.block
+
+
+def _vocabulary(ref: str) -> str:
+    if ref == "random":
+        raise ValueError("a vocabulary cannot be random; write mini, a path or hf:owner/name")
+    return ref
+
+
+class CtClipConfig(ComponentConfig):
+    """CT-CLIP's text tower (a BERT). The published one is 12 x 768, 12 heads, 3072, 512 tokens with CXR-BERT's vocabulary."""
+
+    layers: PositiveInt = 3
+    width: PositiveInt = 128
+    heads: PositiveInt = 4
+    feed_forward: PositiveInt = 512
+    max_tokens: Annotated[int, Field(ge=8)] = 256
+    """Longer prompts are cut here; also the number of positions, unless ``positions`` says otherwise."""
+    positions: PositiveInt | None = None
+    """Size of the position table; None: max_tokens."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """While the encoder itself is trained."""
+    template: Literal["findings", "findings+impression", "ctflow"] = "ctflow"
+    vocabulary: Annotated[WeightsRef, AfterValidator(_vocabulary)] = "mini"
+    """WordPiece vocabulary: "mini" (shipped), a vocab.txt or its folder, or hf:owner/name."""
+    weights: WeightsRef = "mini"
+    """"mini" (shipped), "random", CT-CLIP_v2.pt, or a safetensors file of ours."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads {self.heads} does not divide width {self.width}")
+        if self.positions is not None and self.positions < self.max_tokens:
+            raise ValueError(f"positions {self.positions} is less than max_tokens {self.max_tokens}")
+        return self
+
+    def text_spec(self) -> TextSpec:
+        return TextSpec(width=self.width, max_tokens=self.max_tokens, pooled_width=self.width)

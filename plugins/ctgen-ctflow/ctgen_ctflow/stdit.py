@@ -1,0 +1,160 @@
+"""CTFlow's backbone: a spatio-temporal diffusion transformer over a block of latent slices and the slices below it.
+
+Tokens are patches; attention alternates between the tokens of one slice group (space) and the groups at one place (time).
+Module names follow the released checkpoint. Positions are computed, so any block length and resolution will do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ctgen.errors import ConfigError
+from ctgen.interfaces import Condition, LatentSpec, Predicts, TextSpec, WeightsInfo
+from ctgen.weights import info, locate
+from ctgen_ctflow import stdit_weights
+from ctgen_ctflow.configs import StditConfig
+from ctgen_ctflow.stdit_layers import (
+    Block,
+    FinalLayer,
+    PatchEmbedding,
+    TextEmbedding,
+    TimeEmbedding,
+    axis_positions,
+    plane_positions,
+)
+
+SHIPPED = {"mini": Path(__file__).parent / "weights" / "mini" / "stdit.safetensors"}
+
+
+class Stdit(nn.Module):
+    """Predicts velocity (noise - data). Context slices enter as extra input channels beside the noisy ones."""
+
+    predicts: Predicts = "velocity"
+    weights: WeightsInfo
+
+    def __init__(self, config: StditConfig, *, latent: LatentSpec, text: TextSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.channels = latent.channels
+        self.text_width = self._text_width(config, text)
+        width, cells = config.width, config.patch[0] * config.patch[1] * config.patch[2]
+        self.x_embedder = PatchEmbedding(2 * self.channels, width, config.patch)
+        self.t_embedder = TimeEmbedding(width)
+        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.y_embedder = TextEmbedding(self.text_width, width)
+        self.position_embedder = TimeEmbedding(width, inputs=2) if config.position_input else None
+        swap_heads = config.attention_transpose == "correct"
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, int(width * config.mlp_ratio), swap_heads) for _ in range(config.layers)
+        )
+        self.final_layer = FinalLayer(width, cells * self.channels)
+        self._initialise()
+        path = locate(config.weights, component="stdit", shipped=SHIPPED, how_to_get=stdit_weights.HOW_TO_GET)
+        if path is not None:
+            stdit_weights.load(self, path)
+        self.weights = info(config.weights, path)
+
+    @staticmethod
+    def _text_width(config: StditConfig, text: TextSpec) -> int:
+        if config.text == "tokens":
+            return text.width
+        if text.pooled_width is None:
+            raise ConfigError("stdit: text 'pooled' needs a text encoder with a pooled vector", hint="write text: tokens")
+        return text.pooled_width
+
+    def _initialise(self) -> None:
+        """Output exactly zero, residual branches of temporal and text attention closed, gates small."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        proj = self.x_embedder.proj
+        nn.init.xavier_uniform_(proj.weight.view(proj.weight.shape[0], -1))
+        if proj.bias is not None:
+            nn.init.zeros_(proj.bias)
+        embedders = [self.t_embedder] if self.position_embedder is None else [self.t_embedder, self.position_embedder]
+        for embedder in embedders:
+            nn.init.normal_(embedder.mlp[0].weight, std=0.02)
+            nn.init.normal_(embedder.mlp[2].weight, std=0.02)
+        nn.init.normal_(self.t_block[1].weight, std=0.02)
+        # A pooled text vector has length 1, a token has variance 1: either way the first layer's output has variance 1.
+        nn.init.normal_(self.y_embedder.y_proj.fc1.weight, std=1.0 if self.config.text == "pooled" else self.text_width**-0.5)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            nn.init.zeros_(block.attn_temp.proj.weight)
+            nn.init.zeros_(block.cross_attn.proj.weight)
+            # One key: queries have no influence. Frozen, so that distributed training finds no unused parameter.
+            block.cross_attn.q_linear.requires_grad_(self.config.text == "tokens")
+        nn.init.zeros_(self.final_layer.linear.weight)
+
+    def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        """(B, c, d, h, w), (B,) or scalar in [0, 1] -> velocity (B, c, d, h, w); block and grid are multiples of the patch."""
+        y, mask = self._text(condition)
+        x = torch.cat((noisy, self._context(noisy, condition.context)), dim=1)
+        return self.velocity(x, time, y, mask, condition.position)
+
+    def velocity(
+        self, x: Tensor, time: Tensor, y: Tensor | None, mask: Tensor | None, position: Tensor | None = None
+    ) -> Tensor:
+        """Noisy and context channels (B, 2c, d, h, w), embedded text (B, L, C) or None (text attention is left out)."""
+        batch, _, *cells = x.shape
+        for step, size in zip(self.config.patch, cells, strict=True):
+            if size % step:
+                raise ConfigError(f"stdit: patch {self.config.patch} does not divide a block of {tuple(cells)} latent cells")
+        groups, height, width = (size // step for size, step in zip(cells, self.config.patch, strict=True))
+        weight = self.final_layer.linear.weight
+        tokens = self.x_embedder(x.to(weight.dtype))
+        tokens = tokens + plane_positions(height, width, self.config.width, x.device).to(tokens.dtype)
+        t_BC = self.t_embedder(time.expand(batch)[:, None].float() * self.config.time_factor)
+        if self.position_embedder is not None:
+            t_BC = t_BC + self.position_embedder(self._position(position, batch))
+        t_B6C = self.t_block(t_BC).view(batch, 6, self.config.width)
+        positions: Tensor | None = axis_positions(groups, self.config.width, x.device).to(tokens.dtype)
+        for block in self.blocks:
+            if self.config.gradient_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, t_B6C, y, mask, positions, use_reentrant=False)
+            else:
+                tokens = block(tokens, t_B6C, y, mask, positions)
+            # Temporal positions enter the first block only.
+            positions = None
+        out = self.final_layer(tokens.flatten(1, 2), t_BC)
+        return self._unpatch(out, groups, height, width).to(x.dtype)
+
+    def _unpatch(self, out: Tensor, groups: int, height: int, width: int) -> Tensor:
+        p, q, r = self.config.patch
+        out = out.view(-1, groups, height, width, p, q, r, self.channels).permute(0, 7, 1, 4, 2, 5, 3, 6)
+        return out.reshape(-1, self.channels, groups * p, height * q, width * r)
+
+    def _context(self, noisy: Tensor, context: Tensor | None) -> Tensor:
+        """As many slices as the block has: the nearest ones, zeros in front if there are fewer."""
+        if context is None:
+            return torch.zeros_like(noisy)
+        missing = noisy.shape[2] - context.shape[2]
+        if missing > 0:
+            context = nn.functional.pad(context, (0, 0, 0, 0, missing, 0))
+        return context[:, :, context.shape[2] - noisy.shape[2] :].to(noisy.dtype)
+
+    def _text(self, condition: Condition) -> tuple[Tensor, Tensor | None]:
+        text, drop = condition.text, condition.drop
+        if self.config.text == "pooled":
+            if text.pooled is None:
+                raise ConfigError(
+                    "stdit: text 'pooled', but the text features have no pooled vector", hint="write text: tokens"
+                )
+            return self.y_embedder(text.pooled[:, None], drop), None
+        mask = text.mask
+        if drop is not None:
+            first = torch.arange(mask.shape[1], device=mask.device) == 0
+            mask = torch.where(drop[:, None], first, mask)
+        return self.y_embedder(text.tokens, drop), mask
+
+    def _position(self, position: Tensor | None, batch: int) -> Tensor:
+        if position is None:
+            raise ConfigError(
+                "stdit: position_input is on, but the condition has no position", hint="write position_input: false"
+            )
+        return position.expand(batch, 2).float()

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from ctflow_fixtures import LATENT, TEXT, awake, condition, draw, tensors, tiny_stdit
+from ctgen_ctflow.configs import SIZES, StditConfig
+from ctgen_ctflow.stdit import Stdit
+
+from ctgen.errors import ConfigError
+from ctgen.interfaces import Condition, LatentSpec, Sizes, TextFeatures, TextSpec
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.fixture(scope="module")
+def fixture_folder(shared_folder: Path) -> Path:
+    return shared_folder / "fixtures" / "ctflow-stdit"
+
+
+@pytest.fixture(scope="module")
+def released(fixture_folder: Path) -> Stdit:
+    config = StditConfig(
+        layers=3, width=64, heads=4, attention_transpose="released", weights=str(fixture_folder / "denoiser_ema")
+    )
+    return Stdit(config, latent=LATENT, text=TEXT).eval()
+
+
+def of_text(text_B1E: torch.Tensor, context: torch.Tensor) -> Condition:
+    return Condition(TextFeatures(text_B1E, torch.ones(text_B1E.shape[:2], dtype=torch.bool), text_B1E[:, 0]), context=context)
+
+
+@torch.no_grad()
+def test_parity_with_the_released_model(released: Stdit, fixture_folder: Path) -> None:
+    io = tensors(fixture_folder / "io.safetensors")
+    both = of_text(io["text"], io["cond"])
+    for times, expected in zip(io["timesteps"], io["velocity"], strict=True):
+        assert relative(released(io["z_noisy"], times, both), expected) < 1e-5
+    one = of_text(io["text"][:1], io["cond"][:1])
+    assert relative(released(io["z_noisy"][:1], io["timestep_scalar"], one), io["velocity_scalar_t"]) < 1e-5
+    other_grid = released(io["nonsquare_z"], io["timesteps"][1], of_text(io["text"], io["nonsquare_cond"]))
+    assert relative(other_grid, io["nonsquare_velocity"]) < 1e-5
+    both_inputs = torch.cat((io["z_noisy"][:1], io["cond"][:1]), dim=1)
+    assert relative(released.velocity(both_inputs, io["timesteps"][1][0], None, None), io["velocity_no_text"]) < 1e-5
+
+
+@torch.no_grad()
+def test_heads_swapped_back_is_another_function(released: Stdit, fixture_folder: Path) -> None:
+    io = tensors(fixture_folder / "io.safetensors")
+    correct = Stdit(StditConfig(layers=3, width=64, heads=4), latent=LATENT, text=TEXT).eval()
+    correct.load_state_dict(released.state_dict())
+    found = correct(io["z_noisy"][:1], io["timesteps"][1][:1], of_text(io["text"][:1], io["cond"][:1]))
+    assert relative(found, io["velocity_heads_transposed"]) < 1e-5
+    assert relative(found, io["velocity"][1][:1]) > 0.1
+
+
+def test_the_paper_sizes() -> None:
+    with torch.device("meta"):
+        large = Stdit(StditConfig(**SIZES["L"]), latent=LATENT, text=TextSpec(768, 512, 768))
+    assert sum(parameter.numel() for parameter in large.parameters()) == 513_725_568
+    assert len(large.state_dict()) + 2 == 474, "the released file also stores two position tables"
+
+
+@torch.no_grad()
+def test_a_fresh_model_predicts_zero_and_learns_everywhere() -> None:
+    model = tiny_stdit()
+    noisy = draw(2, 16, 4, 4, 4)
+    assert model(noisy, torch.tensor([0.2, 0.9]), condition(2)).abs().max() == 0
+    with torch.enable_grad():
+        awake(model)(noisy, torch.tensor([0.2, 0.9]), condition(2, context=noisy)).square().mean().backward()
+    still = {name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None}
+    assert not still, "distributed training stops at parameters without gradient"
+
+
+@torch.no_grad()
+def test_one_text_vector_equals_attention_over_one_token() -> None:
+    pooled, tokens = awake(tiny_stdit()), awake(tiny_stdit(text="tokens"))
+    text = condition(2)
+    as_token = Condition(TextFeatures(text.text.pooled[:, None], text.text.mask))
+    noisy, time = draw(2, 16, 4, 4, 4), torch.tensor([0.3, 0.6])
+    assert relative(tokens(noisy, time, as_token), pooled(noisy, time, text)) < 1e-5
+
+
+@torch.no_grad()
+def test_masked_tokens_have_no_influence_and_dropped_text_is_one_text() -> None:
+    model = awake(tiny_stdit(text="tokens"))
+    noisy, time, full = draw(2, 16, 4, 4, 4), torch.tensor([0.3, 0.6]), condition(2, tokens=5)
+    mask = full.text.mask.clone()
+    mask[:, 3:] = False
+    other = full.text.tokens.clone()
+    other[:, 3:] += 100
+    base = model(noisy, time, Condition(TextFeatures(full.text.tokens, mask)))
+    assert relative(model(noisy, time, Condition(TextFeatures(other, mask))), base) < 1e-5
+    assert relative(model(noisy, time, Condition(TextFeatures(full.text.tokens, full.text.mask))), base) > 1e-3
+    drop = torch.tensor([True, False])
+    dropped = model(noisy, time, Condition(TextFeatures(full.text.tokens, mask), drop=drop))
+    dropped_other = model(noisy, time, Condition(TextFeatures(other.flip(1), mask), drop=drop))
+    assert torch.allclose(dropped[0], dropped_other[0], atol=1e-5) and not torch.allclose(dropped[0], base[0], atol=1e-3)
+    assert torch.allclose(dropped[1], base[1], atol=1e-5)
+
+
+@torch.no_grad()
+def test_context_is_right_aligned_and_zero_when_absent() -> None:
+    model = awake(tiny_stdit())
+    noisy, time = draw(1, 16, 4, 4, 4), torch.tensor([0.5])
+    nearest = draw(1, 16, 2, 4, 4, seed=4)
+    short = model(noisy, time, condition(1, context=nearest))
+    padded = model(noisy, time, condition(1, context=torch.cat((torch.zeros_like(nearest), nearest), dim=2)))
+    longer = model(noisy, time, condition(1, context=torch.cat((nearest, torch.zeros_like(nearest), nearest), dim=2)))
+    assert torch.equal(short, padded) and torch.equal(short, longer)
+    none = model(noisy, time, condition(1))
+    assert torch.equal(none, model(noisy, time, condition(1, context=torch.zeros_like(noisy))))
+    assert relative(none, short) > 1e-2
+
+
+@torch.no_grad()
+def test_position_input() -> None:
+    model = awake(tiny_stdit(position_input=True))
+    noisy, time = draw(1, 16, 4, 4, 4), torch.tensor([0.5])
+    at = lambda start, depth: model(noisy, time, condition(1, position=torch.tensor([[start, depth]])))  # noqa: E731
+    assert relative(at(16, 96), at(0, 96)) > 1e-3 and relative(at(16, 96), at(16, 48)) > 1e-3
+    assert torch.equal(at(16, -1), at(16, -5)), "any negative number means unknown"
+    with pytest.raises(ConfigError, match="position"):
+        model(noisy, time, condition(1))
+
+
+def test_checkpointed_gradients_are_the_same() -> None:
+    noisy, time, given = draw(1, 16, 4, 4, 4), torch.tensor([0.5]), condition(1)
+    gradients = []
+    for recompute in (False, True):
+        model = awake(tiny_stdit(gradient_checkpointing=recompute))
+        model(noisy, time, given).square().mean().backward()
+        gradients.append(model.blocks[0].attn.qkv.weight.grad)
+    assert torch.equal(*gradients)
+
+
+@torch.no_grad()
+def test_batch_elements_do_not_mix() -> None:
+    model = awake(tiny_stdit(text="tokens"))
+    noisy, time, given = draw(3, 16, 4, 4, 4), torch.tensor([0.1, 0.5, 0.9]), condition(3, tokens=4)
+    together = model(noisy, time, given)
+    for index in range(3):
+        only = slice(index, index + 1)
+        text = TextFeatures(given.text.tokens[only], given.text.mask[only])
+        assert torch.allclose(model(noisy[only], time[only], dataclasses.replace(given, text=text)), together[only], atol=1e-5)
+
+
+def test_check_finds_what_does_not_divide() -> None:
+    sizes = Sizes((30, 248, 120), LatentSpec(16, (1, 8, 8)), TextSpec(48, 12, None), (30, 31, 15), 15)
+    problems = dict.fromkeys(StditConfig().check(sizes))
+    assert [field for field, _ in problems] == ["patch", "patch", "patch", "text"]
+    assert ("patch", "patch 2 does not divide the latent height 31") in problems
+    with pytest.raises(ValueError, match="heads 3 does not divide width 256"):
+        StditConfig(heads=3)
+    with pytest.raises(ConfigError, match="does not divide"):
+        tiny_stdit()(draw(1, 16, 3, 4, 4), torch.tensor([0.5]), condition(1))
+
+
+def test_compiles_without_a_graph_break() -> None:
+    for fields in ({}, {"text": "tokens", "position_input": True}):
+        model = awake(tiny_stdit(**fields))
+        given = condition(2, tokens=3, position=torch.tensor([[0, 8], [4, 8]]), drop=torch.tensor([True, False]))
+        explained = torch._dynamo.explain(model)(draw(2, 16, 4, 4, 4), torch.tensor([0.5, 0.2]), given)
+        assert explained.graph_break_count == 0, explained.break_reasons
