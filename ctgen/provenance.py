@@ -18,7 +18,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy", "Simpl
 def versions(recipe: Recipe) -> dict[str, str]:
     """Versions of ctgen, of the plugins that the recipe uses, and of the libraries that decide the numbers."""
     names = {"ctgen-framework", *LIBRARIES}
-    plugins = {use.plugin for use in recipe.uses()}
+    plugins = {use.plugin for _, use in recipe.uses()}
     names |= {record.distribution for record in recipe.host.plugins if record.name in plugins}
     found: dict[str, str] = {"python": platform.python_version()}
     for name in sorted(names):
