@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 class CtgenError(Exception):
@@ -21,6 +22,16 @@ class CtgenError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Sub-classes take other arguments than Exception.args holds; workers must still be able to send them.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(cls: type[CtgenError], args: tuple[Any, ...], state: dict[str, Any]) -> CtgenError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    return error
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """The host finds plugins, keeps what they register, and keeps their failures.
 
 It is an object that is passed down, never a module global. Discovery imports plugin entry modules one by one, so that one
-broken plugin hides nothing and stops nothing; the failure is shown by ``ctgen ls plugins`` and beside "unknown component" errors.
+broken plugin hides nothing and stops nothing; its failure is shown by ``ctgen ls plugins`` and beside "unknown component".
 """
 
 from __future__ import annotations
 
+import inspect
+import string
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from ctgen.registry import KINDS, Component, Kind, Registry
 
 PLUGIN_API = 1
 ENTRY_POINT_GROUP = "ctgen"
+_NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_.")
 
 CONTEXT: Mapping[str, frozenset[str]] = {
     "backbone": frozenset({"latent", "text"}),
@@ -79,6 +82,8 @@ class Registrar:
     presets: list[Preset] = field(default_factory=list)
 
     def _add(self, kind: Kind, name: str, target: str, config: type[ComponentConfig], summary: str) -> None:
+        if not name or not set(name) <= _NAME_CHARACTERS:
+            raise PluginError(f"{kind} {name!r}: use letters, digits, '-', '_' and '.' only")
         if ":" not in target or not (isinstance(config, type) and issubclass(config, ComponentConfig)):
             raise PluginError(
                 f"{kind} {name!r}: target must read 'package.module:Name' and config must be a ComponentConfig class, "
@@ -128,6 +133,8 @@ class Registrar:
 
     def preset(self, name: str, *, package: str, resource: str, summary: str = "") -> None:
         """A recipe inside the plugin's package, usable as ``extends: preset:NAME`` and ``ctgen run preset:NAME``."""
+        if any(known.name == name for known in self.presets):
+            raise PluginError(f"plugin {self.plugin!r} registers preset {name!r} twice")
         self.presets.append(Preset(name, self.plugin, package, resource, summary))
 
 
@@ -167,13 +174,16 @@ class Host:
         """Add one plugin; its failure is kept in the record and nothing of it stays registered."""
         record = PluginRecord(name, distribution or name, version)
         self.plugins.append(record)
+        try:
+            self._refuse_twice(module, name)
+        except PluginError as error:
+            # Nothing to undo, and undoing would take the first plugin of that name or module with it.
+            record.error = error
+            return record
         registrar = Registrar(name, self.registry)
         try:
-            api = getattr(module, "PLUGIN_API", PLUGIN_API)
-            if api != PLUGIN_API:
-                raise PluginError(f"plugin {name!r} is written for plugin API {api}, this ctgen has {PLUGIN_API}")
+            _check_module(module, name)
             self.manager.register(module, name=name)
-            self.manager.check_pending()
             caller = self.manager.subset_hook_caller(
                 "ctgen_register", [other for other in self.manager.get_plugins() if other is not module]
             )
@@ -187,6 +197,12 @@ class Host:
         self.presets.extend(registrar.presets)
         record.components = sum(component.plugin == name for component in self.registry)
         return record
+
+    def _refuse_twice(self, module: Any, name: str) -> None:
+        if self.manager.has_plugin(name):
+            raise PluginError(f"a plugin named {name!r} is loaded already; the entry point needs another name")
+        if self.manager.is_registered(module):
+            raise PluginError(f"the entry points {self.manager.get_name(module)!r} and {name!r} load the same module")
 
     @property
     def hook(self) -> Any:
@@ -260,3 +276,23 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _check_module(module: Any, name: str) -> None:
+    """Find what pluggy would ignore or blame on another: another plugin API, an unknown hook, a hook without its marker."""
+    api = getattr(module, "PLUGIN_API", PLUGIN_API)
+    if api != PLUGIN_API:
+        raise PluginError(f"plugin {name!r} is written for plugin API {api}, this ctgen has {PLUGIN_API}")
+    known = [hook for hook in vars(hookspecs) if hook.startswith("ctgen_")]
+    for attribute in dir(module):
+        value = inspect.getattr_static(module, attribute)
+        options = getattr(value, "ctgen_impl", None)
+        if isinstance(options, dict):
+            hook = options.get("specname") or attribute
+            if hook not in known and not options.get("optionalhook"):
+                raise PluginError(
+                    f"plugin {name!r} implements an unknown hook {hook!r}; {did_you_mean(hook, known)}".rstrip("; "),
+                    hint=f"hooks: {', '.join(known)}",
+                )
+        elif attribute in known and callable(value):
+            raise PluginError(f"plugin {name!r} defines {attribute} without @hookimpl, so that it would never be called")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ctgen.builtin import configs
+from ctgen.builtin.exporter_configs import ExporterConfig
+from ctgen.data.folder_config import FolderConfig
 from ctgen.hookspecs import hookimpl
 from ctgen.host import Registrar
 
@@ -12,17 +14,38 @@ PLUGIN_API = 1
 @hookimpl
 def ctgen_register(registrar: Registrar) -> None:
     registrar.autoencoder(
-        "tiny-ae", target="ctgen.builtin.autoencoder:TinyAe", config=configs.TinyAeConfig, summary="cosine transform, no weights"
+        "tiny-ae",
+        target="ctgen.builtin.autoencoder:TinyAe",
+        config=configs.TinyAeConfig,
+        summary="cosine transform, no weights",
     )
     registrar.text_encoder(
-        "hash-text", target="ctgen.builtin.text_encoder:HashText", config=configs.HashTextConfig, summary="hashed words, no weights"
+        "hash-text",
+        target="ctgen.builtin.text_encoder:HashText",
+        config=configs.HashTextConfig,
+        summary="hashed words, no weights",
     )
     registrar.backbone(
-        "tiny-conv", target="ctgen.builtin.backbone:TinyConv", config=configs.TinyConvConfig, summary="small 3D conv net"
+        "tiny-conv",
+        target="ctgen.builtin.backbone:TinyConv",
+        config=configs.TinyConvConfig,
+        summary="small 3D conv net",
     )
     registrar.schedule(
-        "linear-flow", target="ctgen.builtin.schedule:LinearFlow", config=configs.LinearFlowConfig, summary="plain rectified flow"
+        "linear-flow",
+        target="ctgen.builtin.schedule:LinearFlow",
+        config=configs.LinearFlowConfig,
+        summary="plain rectified flow",
     )
     registrar.rollout(
-        "whole-volume", target="ctgen.builtin.rollout:WholeVolume", config=configs.WholeVolumeConfig, summary="one block, no seams"
+        "whole-volume",
+        target="ctgen.builtin.rollout:WholeVolume",
+        config=configs.WholeVolumeConfig,
+        summary="one block, no seams",
     )
+    registrar.dataset(
+        "folder", target="ctgen.data.folder:FolderDataset", config=FolderConfig, summary="any folder of scans, with reports.csv if there"
+    )
+    exporters = {"nifti": ("NiftiExporter", ".nii.gz"), "mha": ("MhaExporter", ".mha"), "nrrd": ("NrrdExporter", ".nrrd")}
+    for name, (target, suffix) in exporters.items():
+        registrar.exporter(name, target=f"ctgen.builtin.exporters:{target}", config=ExporterConfig, summary=f"writes {suffix}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class HashText(nn.Module):
             for place, word in enumerate(words):
                 tokens[row, place] = _vector(word, self.config.width)
                 mask[row, place] = True
-            pairs = [f"{first} {second}" for first, second in zip(words, words[1:], strict=False)]
+            pairs = [f"{first} {second}" for first, second in pairwise(words)]
             total = sum((_vector(part, self.config.width) for part in (*words, *pairs)), pooled[row])
             pooled[row] = total / max(float(np.linalg.norm(total)), 1e-6)
         device = self.device_of.device
