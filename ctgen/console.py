@@ -192,7 +192,7 @@ class Console:
 
 
 def _duration(seconds: float) -> str:
-    """ "8 s", "3 min 20 s", "2 h 5 min"."""
+    """A short time for people: 8 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

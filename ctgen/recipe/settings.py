@@ -1,0 +1,125 @@
+"""Settings sections of a recipe: what belongs to a stage and not to one component. Imports neither torch nor numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Voxels = Annotated[int, Field(ge=1, le=4096)]
+Spacing = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _absolute_unless_named(value: str) -> str:
+    return value if value in ("weights", "none") else str(Path(value).expanduser().absolute())
+
+
+class Settings(BaseModel):
+    """Base of the settings sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    neutral: ClassVar[frozenset[str]] = frozenset()
+    """Fields that cannot change a result: left out of fingerprints."""
+
+    def identity(self) -> dict[str, Any]:
+        """JSON-ready fields that determine results, for fingerprints."""
+        return self.model_dump(mode="json", exclude=set(self.neutral))
+
+
+class PrepareSettings(Settings):
+    """Scans to one canonical grid."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"workers"})
+
+    size: tuple[Voxels, Voxels, Voxels] = Field((96, 128, 128), description="voxels (D, H, W) of a prepared volume")
+    spacing_mm: tuple[Spacing, Spacing, Spacing] = Field((3.0, 3.0, 3.0), description="voxel spacing (D, H, W)")
+    fill_hu: float = Field(-1000.0, ge=-2048, le=4096, description="HU of voxels outside the scan")
+    min_depth_mm: NonNegative = Field(150.0, description="scans that cover less from end to end are left out, and listed")
+    min_lung_fraction: Fraction = Field(0.03, description="scans with fewer lung voxels (no chest) are left out, and listed")
+    workers: Count = Field(1, description="processes that prepare scans")
+
+
+class EncodeSettings(Settings):
+    """Prepared volumes and reports to the latent and text cache."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_slices"})
+
+    batch_slices: Count = Field(16, description="slices encoded at a time; bounds memory")
+    check_cases: int = Field(2, ge=0, description="cases decoded again to check the autoencoder on this data")
+
+
+class TrainSettings(Settings):
+    """The training loop."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "keep_checkpoints", "log_every", "workers"})
+
+    steps: Count = Field(400, description="optimiser steps")
+    batch: Count = Field(8, description="examples per step and process")
+    lr: Positive = Field(2e-4, description="learning rate after the warm-up")
+    warmup_steps: int = Field(50, ge=0, description="steps over which the learning rate rises from 0")
+    decay: Literal["constant", "inverse-sqrt", "cosine"] = Field("constant", description="learning rate after the warm-up")
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="AdamW's moment decay rates")
+    weight_decay: NonNegative = Field(1e-2, description="AdamW's decoupled weight decay")
+    clip_norm: Positive = Field(1.0, description="gradient norm above which gradients are scaled down")
+    ema_decay: Fraction = Field(0.999, description="decay of the averaged weights that sampling uses")
+    ema_warmup: bool = Field(True, description="smaller EMA decay in the first steps, so that the start is forgotten")
+    accumulate: Count = Field(1, description="batches per optimiser step")
+    precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision of the forward pass")
+    seed: Seed = Field(0, description="seed of every random draw in training")
+    init: Annotated[str, AfterValidator(_absolute_unless_named)] = Field(
+        "weights",
+        description='"weights": as the component loads them; "none": random whatever it has; or a checkpoint folder',
+    )
+    checkpoint_every: Count = Field(100, description="steps between checkpoints: the most that an interruption can cost")
+    keep_checkpoints: Count = Field(2, description="newest checkpoints that are kept")
+    log_every: Count = Field(10, description="steps between lines of metrics.jsonl and tensorboard")
+    workers: int = Field(0, ge=0, description="processes that draw batches; 0: the main process")
+    adversary_lr: Positive = Field(2e-4, description="learning rate of the adversary, if the objective has one")
+
+
+class SampleSettings(Settings):
+    """Volumes from reports."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch"})
+
+    solver: Literal["euler", "heun"] = Field("euler", description="how the velocity is integrated")
+    steps: Count = Field(25, description="solver steps per block")
+    count: Count = Field(4, description="volumes to generate")
+    seed: Seed = Field(0, description="a case's draw depends on this and its id alone")
+    split: Literal["train", "valid"] = Field("valid", description="cases whose reports are used")
+    length: Literal["case", "model"] | Count = Field(
+        "case", description='"case": as many slices as the real case; "model": the rollout\'s stop rule; or a number of slices'
+    )
+    head_blocks: int = Field(0, ge=0, description="first blocks taken from the real case and continued")
+    batch: Count = Field(1, description="volumes generated at a time")
+
+
+class EvaluateSettings(Settings):
+    """Scores of reconstructed and generated volumes."""
+
+    count: Count = Field(8, description="cases for reconstruction scores")
+
+
+class ReportSettings(Settings):
+    """Pictures and report.html."""
+
+    slices: Count = Field(8, description="axial slices per volume in a montage")
+    window: Literal["lung", "soft", "wide", "bone"] = Field("wide", description="HU window of the pictures")
+
+
+SETTINGS: dict[str, type[Settings]] = {
+    "prepare": PrepareSettings,
+    "encode": EncodeSettings,
+    "train": TrainSettings,
+    "sample": SampleSettings,
+    "evaluate": EvaluateSettings,
+    "report": ReportSettings,
+}
+"""Section name -> its model, in the order of the stages."""
