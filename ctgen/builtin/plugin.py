@@ -44,7 +44,7 @@ def ctgen_register(registrar: Registrar) -> None:
         summary="one block, no seams",
     )
     registrar.dataset(
-        "folder", target="ctgen.data.folder:FolderDataset", config=FolderConfig, summary="any folder of scans, with reports.csv if there"
+        "folder", target="ctgen.data.folder:FolderDataset", config=FolderConfig, summary="any folder of scans, with reports.csv"
     )
     exporters = {"nifti": ("NiftiExporter", ".nii.gz"), "mha": ("MhaExporter", ".mha"), "nrrd": ("NrrdExporter", ".nrrd")}
     for name, (target, suffix) in exporters.items():

@@ -1,0 +1,153 @@
+"""The ``folder`` data set: any folder of scans, with a table of reports if there is one."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from ctgen.atomic import stable_hash
+from ctgen.data.folder_config import FolderConfig
+from ctgen.data.report_table import Row, read_report_table
+from ctgen.errors import DataError, MissingFileError, VolumeError, did_you_mean
+from ctgen.interfaces import Case, Report, Skipped, Split
+from ctgen.volume.header import volume_stem, volume_suffix
+from ctgen.volume.io import probe_volume, read_volume
+
+
+class FolderDataset:
+    """Scans as they are on disk: native orientation, HU unchanged. Headers are read at construction, voxels on access.
+
+    ``skipped`` holds files whose header is no CT volume; ``without_report`` the ids of scans that have none.
+    Raises MissingFileError, DataError: nothing readable, mistakes in the table of reports, unknown ids in ``valid``.
+    """
+
+    def __init__(self, config: FolderConfig) -> None:
+        self.config = config
+        root = config.root
+        if not root.is_dir():
+            raise MissingFileError(
+                f"dataset folder: no folder at {root}", hint="set data.root to the folder that holds the scans"
+            )
+        files = config.files()
+        if not files:
+            raise DataError(
+                f"no scans under {root} (looked for .nii.gz, .nii, .mha, .mhd, .nrrd at any depth)", hint=_dicom_hint(root)
+            )
+        named = unique_ids([path.relative_to(root).as_posix() for path in files])
+        self._files: dict[str, Path] = {}
+        skipped = []
+        for case_id, path in zip(named, files, strict=True):
+            try:
+                probe_volume(path)
+                self._files[case_id] = path
+            except VolumeError as error:
+                skipped.append(Skipped(case_id, error.message.removeprefix(f"{path}: ")))
+        self.skipped: Sequence[Skipped] = tuple(skipped)
+        if not self._files:
+            reasons = "\n".join(f"{item.id}: {item.reason}" for item in skipped[:10])
+            raise DataError(f"none of the {len(files)} files under {root} is a readable CT volume\n{reasons}")
+        self.ids: Sequence[str] = tuple(self._files)
+        self._rows = self._read_reports(dict(zip(named, files, strict=True)))
+        self.without_report: tuple[str, ...] = tuple(case_id for case_id in self.ids if self._report(case_id) is None)
+        self._splits = self._split()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Case:
+        """Reads the file; raises VolumeError when its voxels are damaged."""
+        case_id = self.ids[index]
+        path = self._files[case_id]
+        volume = read_volume(path)
+        row = self._rows.get(case_id)
+        meta = {"file": path.relative_to(self.config.root).as_posix(), "notes": volume.meta["notes"]}
+        if patient := self._patient(case_id):
+            meta["patient"] = patient
+        return Case(case_id, volume, self._report(case_id), row.labels if row else None, self._splits[case_id], meta)
+
+    def split_of(self, case_id: str) -> Split:
+        """Known without reading the scan."""
+        return self._splits[case_id]
+
+    def _read_reports(self, known: Mapping[str, Path]) -> Mapping[str, Row]:
+        table = self.config.reports_file()
+        if table is None:
+            return {}
+        relative = {case_id: path.relative_to(self.config.root) for case_id, path in known.items()}
+        bases = Counter(path.name for path in known.values())
+        names = {path.name: case_id for case_id, path in known.items() if bases[path.name] == 1}
+        names |= {path.with_name(volume_stem(path)).as_posix(): case_id for case_id, path in relative.items()}
+        names |= {path.as_posix(): case_id for case_id, path in relative.items()}
+        names |= {case_id: case_id for case_id in known}
+        readable = self._files
+
+        def match(name: str) -> str | None:
+            found = names.get(name)
+            return found if found is None or found in readable else ""
+
+        return read_report_table(table, match)
+
+    def _report(self, case_id: str) -> Report | None:
+        row = self._rows.get(case_id)
+        if row is not None and row.report is not None:
+            return row.report
+        return None if self.config.default_report is None else Report(findings=self.config.default_report)
+
+    def _patient(self, case_id: str) -> str | None:
+        row = self._rows.get(case_id)
+        if row is not None and row.patient:
+            return row.patient
+        if self.config.patient_pattern is None:
+            return None
+        found = re.search(self.config.patient_pattern, case_id)
+        return (found.group(1) if found.re.groups else found.group(0)) if found else None
+
+    def _split(self) -> Mapping[str, Split]:
+        if self.config.valid:
+            if unknown := [name for name in self.config.valid if name not in self._files]:
+                hint = did_you_mean(unknown[0], self.ids) or f"ids: {', '.join(self.ids[:10])}"
+                raise DataError(f"data.valid: no scan with the id {', '.join(map(repr, unknown))}", hint=hint)
+            return {case_id: "valid" if case_id in self.config.valid else "train" for case_id in self.ids}
+        groups = {case_id: self._patient(case_id) or case_id for case_id in self.ids}
+        ranks = {group: stable_hash("split", group) / 2**63 for group in groups.values()}
+        fraction = self.config.valid_fraction
+        chosen = {group for group, rank in ranks.items() if rank < fraction}
+        if fraction > 0 and len(ranks) > 1:
+            order = sorted(ranks, key=lambda group: ranks[group])
+            chosen = (chosen | {order[0]}) - {order[-1]}
+        return {case_id: "valid" if groups[case_id] in chosen else "train" for case_id in self.ids}
+
+
+def unique_ids(names: Sequence[str]) -> list[str]:
+    """File-name safe ids for relative paths, each as short as it can be: stem, then with its folders, then with its suffix."""
+    paths = [PurePosixPath(name) for name in names]
+    stems = [volume_stem(Path(path.name)) for path in paths]
+    suffixes = [(volume_suffix(Path(path.name)) or "").replace(".", "") for path in paths]
+    folders = ["-".join([*path.parts[:-1], stem]) for path, stem in zip(paths, stems, strict=True)]
+    candidates = [stems, folders, [f"{folder}-{suffix}" for folder, suffix in zip(folders, suffixes, strict=True)]]
+    levels = [[_safe(name) for name in names] for names in candidates]
+    counts = [Counter(name.casefold() for name in level) for level in levels]
+    ids: list[str] = []
+    taken: set[str] = set()
+    for index in range(len(names)):
+        best = next(
+            (level[index] for level, count in zip(levels, counts, strict=True) if count[level[index].casefold()] == 1),
+            levels[-1][index],
+        )
+        name, number = best, 2
+        while name.casefold() in taken:
+            name, number = f"{best}-{number}", number + 1
+        taken.add(name.casefold())
+        ids.append(name)
+    return ids
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "scan"
+
+
+def _dicom_hint(root: Path) -> str:
+    dicom = sum(1 for path in root.rglob("*") if path.suffix.lower() in (".dcm", ".ima"))
+    return f"there are {dicom} DICOM files: convert them to NIfTI first (for example with dcm2niix)" if dicom else ""
