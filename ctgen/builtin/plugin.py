@@ -7,6 +7,7 @@ from ctgen.builtin.exporter_configs import ExporterConfig
 from ctgen.data.folder_config import FolderConfig
 from ctgen.hookspecs import hookimpl
 from ctgen.host import Registrar
+from ctgen.train.a_vae_config import AVaeConfig
 
 PLUGIN_API = 1
 
@@ -49,3 +50,6 @@ def ctgen_register(registrar: Registrar) -> None:
     exporters = {"nifti": ("NiftiExporter", ".nii.gz"), "mha": ("MhaExporter", ".mha"), "nrrd": ("NrrdExporter", ".nrrd")}
     for name, (target, suffix) in exporters.items():
         registrar.exporter(name, target=f"ctgen.builtin.exporters:{target}", config=ExporterConfig, summary=f"writes {suffix}")
+    registrar.objective(
+        "a-vae", target="ctgen.train.a_vae:AVae", config=AVaeConfig, summary="autoencoder: reconstruction, KL, similarity, adversary"
+    )

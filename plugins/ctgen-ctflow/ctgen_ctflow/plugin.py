@@ -5,12 +5,16 @@ from __future__ import annotations
 from ctgen import hookimpl
 from ctgen.host import Registrar
 from ctgen_ctflow.configs import CtClipConfig, FlowMatchingConfig, SliceBlocksConfig, StditConfig
+from ctgen_ctflow.flux_vae_config import FluxVaeConfig
 
 PLUGIN_API = 1
 
 
 @hookimpl
 def ctgen_register(registrar: Registrar) -> None:
+    registrar.autoencoder(
+        "flux-vae", target="ctgen_ctflow.flux_vae:FluxVae", config=FluxVaeConfig, summary="FLUX.1's autoencoder, slice by slice"
+    )
     registrar.text_encoder(
         "ct-clip", target="ctgen_ctflow.ct_clip_text:CtClipText", config=CtClipConfig, summary="CT-CLIP's text tower (BERT)"
     )
