@@ -1,0 +1,1 @@
+"""Training: the Accelerate loop, its checkpoints, and the built-in objectives."""

@@ -1,0 +1,40 @@
+"""Configs of the built-in objectives. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ctgen.config import ComponentConfig
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class LatentFlowConfig(ComponentConfig):
+    """Mean squared error of the backbone's prediction on noised latent blocks. CTFlow: noise_offset and context_noise 0.05."""
+
+    trains: ClassVar[Literal["backbone"]] = "backbone"
+    reads: ClassVar[Literal["latents"]] = "latents"
+    sections: ClassVar[frozenset[str]] = frozenset({"autoencoder", "text_encoder", "backbone", "schedule", "rollout"})
+
+    noise_offset: NonNegative = 0.0
+    """Standard deviation of a constant added to the noise of each (sample, channel)."""
+    context_noise: NonNegative = 0.0
+    """Standard deviation of noise added to the context, which the network is not told of: it learns to forgive its own errors."""
+    text_dropout: Probability = 0.0
+    """Share of samples that see the null text; guidance needs some."""
+    context_dropout: Probability = 0.0
+    """Share of samples whose context is all zeros."""
+
+
+class ReportLabelsConfig(ComponentConfig):
+    """The text encoder learns to state a report's labels, and the sides and sizes of findings where they are known."""
+
+    trains: ClassVar[Literal["text_encoder"]] = "text_encoder"
+    reads: ClassVar[Literal["reports"]] = "reports"
+    sections: ClassVar[frozenset[str]] = frozenset({"text_encoder"})
+
+    facts: NonNegative = 1.0
+    """Weight of the sides and sizes beside the labels."""

@@ -1,0 +1,136 @@
+"""Objective `latent-flow`: train a backbone to undo noise in blocks of cached latents."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ctgen.errors import DataError
+from ctgen.interfaces import Condition, Markers, TextFeatures, TrainingSource
+from ctgen.markers import make_markers
+from ctgen.train.configs import LatentFlowConfig
+
+
+class LatentFlow:
+    """See LatentFlowConfig. The schedule gives times and the noised latent, the rollout the block and its context."""
+
+    trains: ClassVar[Literal["backbone"]] = "backbone"
+    reads: ClassVar[Literal["latents"]] = "latents"
+    adversary: nn.Module | None = None
+
+    def __init__(self, config: LatentFlowConfig, *, components: Mapping[str, Any], schedule: Any, rollout: Any) -> None:
+        self.config = config
+        self.model: nn.Module = components["backbone"]
+        self.autoencoder = _on_cpu(components["autoencoder"])
+        self.schedule, self.rollout = schedule, rollout
+        self._markers: dict[tuple[int, int], Markers] = {}
+
+    def prepare(self, source: TrainingSource) -> None:
+        """Compute the markers once, before worker processes exist."""
+        _, _, _, height, width = source.posterior(0).mean.shape
+        self.markers(height, width)
+
+    def markers(self, height: int, width: int) -> Markers:
+        """Markers for latents of ``height`` x ``width`` cells."""
+        if (height, width) not in self._markers:
+            _, rows, columns = self.autoencoder.latent.stride
+            self._markers[height, width] = make_markers(self.autoencoder, height * rows, width * columns)
+        return self._markers[height, width]
+
+    def batch(self, source: TrainingSource, size: int, generator: torch.Generator) -> Mapping[str, Any]:
+        """Blocks of cases drawn with replacement, each from a fresh draw of its posterior.
+
+        target (B, c, d, h, w), context (B, c, d_ctx, h, w) or None, text TextFeatures, position (B, 2), spacing (B, 3) mm.
+        """
+        cases = torch.randint(len(source.ids), (size,), generator=generator).tolist()
+        blocks = []
+        for case in cases:
+            latent = self.autoencoder.finalise(source.posterior(case), generator=generator)[0].float()
+            blocks.append(self.rollout.example(latent, self.markers(*latent.shape[2:]), generator))
+        contexts = [block.context for block in blocks]
+        return {
+            "target": _stack("blocks", [block.target for block in blocks]),
+            "context": None if contexts[0] is None else _stack("contexts", contexts),
+            "text": pad_text([source.text(case) for case in cases]),
+            "position": torch.tensor([(block.start, block.depth) for block in blocks], dtype=torch.float32),
+            "spacing": torch.tensor([source.record(case)["spacing_mm"] for case in cases], dtype=torch.float32),
+        }
+
+    def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """{"loss", "loss_t0" .. "loss_t3" by quarter of t (NaN if none fell there), "first_block": share of blocks at slice 0}."""
+        clean = batch["target"]
+        size, device = len(clean), clean.device
+        time = self.schedule.training_times(size, generator).to(device)
+        noise = self._noise(clean, generator)
+        at = self.schedule.coefficients(time)
+        alpha, sigma, d_alpha, d_sigma = (
+            value.to(device, torch.float32).reshape(-1, 1, 1, 1, 1) for value in (at.alpha, at.sigma, at.d_alpha, at.d_sigma)
+        )
+        condition = Condition(
+            text=batch["text"],
+            context=self._context(batch["context"], generator),
+            position=batch["position"],
+            spacing=batch["spacing"],
+            drop=self._dropped(self.config.text_dropout, size, generator, device),
+        )
+        prediction = self.model(alpha * clean + sigma * noise, time.float(), condition)
+        wanted = {"velocity": d_alpha * clean + d_sigma * noise, "noise": noise, "clean": clean}[self.model.predicts]
+        errors = (prediction.float() - wanted).square().flatten(1).mean(1)
+        quarter = (time.detach() * 4).long().clamp(0, 3)
+        first = (batch["position"][:, 0] == 0).float().mean()
+        return {
+            "loss": errors.mean(),
+            **{f"loss_t{number}": errors.detach()[quarter == number].mean() for number in range(4)},
+            "first_block": first,
+        }
+
+    def adversary_loss(self, batch: Mapping[str, Any], step: int) -> Mapping[str, Tensor]:
+        raise DataError("the objective latent-flow has no adversary")
+
+    def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(like.shape, generator=generator)
+        if self.config.noise_offset:
+            noise = noise + self.config.noise_offset * torch.randn((*like.shape[:2], 1, 1, 1), generator=generator)
+        return noise.to(like.device)
+
+    def _context(self, context: Tensor | None, generator: torch.Generator) -> Tensor | None:
+        if context is None:
+            return None
+        if self.config.context_noise:
+            context = context + self.config.context_noise * torch.randn(context.shape, generator=generator).to(context.device)
+        dropped = self._dropped(self.config.context_dropout, len(context), generator, context.device)
+        return context if dropped is None else context.masked_fill(dropped.reshape(-1, 1, 1, 1, 1), 0.0)
+
+    @staticmethod
+    def _dropped(share: float, size: int, generator: torch.Generator, device: torch.device) -> Tensor | None:
+        return (torch.rand(size, generator=generator) < share).to(device) if share else None
+
+
+def _on_cpu(autoencoder: Any) -> Any:
+    """Batches are drawn on the CPU, by worker processes that cannot share a GPU: a copy if the weights are elsewhere."""
+    if all(tensor.device.type == "cpu" for tensor in (*autoencoder.parameters(), *autoencoder.buffers())):
+        return autoencoder
+    return copy.deepcopy(autoencoder).cpu()
+
+
+def pad_text(features: Sequence[TextFeatures]) -> TextFeatures:
+    """Features of single cases (batch of 1 each) as one batch, padded with masked zeros to the longest."""
+    longest = max(item.tokens.shape[1] for item in features)
+    tokens = [nn.functional.pad(item.tokens, (0, 0, 0, longest - item.tokens.shape[1])) for item in features]
+    masks = [nn.functional.pad(item.mask, (0, longest - item.mask.shape[1])) for item in features]
+    pooled = [item.pooled for item in features if item.pooled is not None]
+    return TextFeatures(torch.cat(tokens), torch.cat(masks), torch.cat(pooled) if len(pooled) == len(features) else None)
+
+
+def _stack(what: str, tensors: Sequence[Tensor]) -> Tensor:
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise DataError(
+            f"the rollout cut {what} of different shapes (c, d, h, w) for one batch: {sorted(shapes)}",
+            hint="use a rollout with a fixed block, or train.batch=1",
+        )
+    return torch.stack(list(tensors))
