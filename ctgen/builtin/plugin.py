@@ -8,6 +8,7 @@ from ctgen.data.folder_config import FolderConfig
 from ctgen.hookspecs import hookimpl
 from ctgen.host import Registrar
 from ctgen.train.a_vae_config import AVaeConfig
+from ctgen.train.configs import LatentFlowConfig, ReportLabelsConfig
 
 PLUGIN_API = 1
 
@@ -52,4 +53,16 @@ def ctgen_register(registrar: Registrar) -> None:
         registrar.exporter(name, target=f"ctgen.builtin.exporters:{target}", config=ExporterConfig, summary=f"writes {suffix}")
     registrar.objective(
         "a-vae", target="ctgen.train.a_vae:AVae", config=AVaeConfig, summary="autoencoder: reconstruction, KL, similarity, adversary"
+    )
+    registrar.objective(
+        "latent-flow",
+        target="ctgen.train.latent_flow:LatentFlow",
+        config=LatentFlowConfig,
+        summary="backbone: undo noise in latent blocks",
+    )
+    registrar.objective(
+        "report-labels",
+        target="ctgen.train.report_labels:ReportLabels",
+        config=ReportLabelsConfig,
+        summary="text encoder: state a report's labels, sides and sizes",
     )
