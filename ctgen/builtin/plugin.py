@@ -5,6 +5,7 @@ from __future__ import annotations
 from ctgen.builtin import configs
 from ctgen.builtin.exporter_configs import ExporterConfig
 from ctgen.data.folder_config import FolderConfig
+from ctgen.evaluate.configs import ContinuityConfig, CostConfig, HuHistogramConfig, ReconstructionConfig
 from ctgen.hookspecs import hookimpl
 from ctgen.host import Registrar
 from ctgen.train.a_vae_config import AVaeConfig
@@ -66,3 +67,22 @@ def ctgen_register(registrar: Registrar) -> None:
         config=ReportLabelsConfig,
         summary="text encoder: state a report's labels, sides and sizes",
     )
+    registrar.metric(
+        "reconstruction",
+        target="ctgen.evaluate.reconstruction:Reconstruction",
+        config=ReconstructionConfig,
+        summary="PSNR, SSIM and error of the autoencoder",
+    )
+    registrar.metric(
+        "continuity",
+        target="ctgen.evaluate.continuity:Continuity",
+        config=ContinuityConfig,
+        summary="do the seams between blocks show",
+    )
+    registrar.metric(
+        "hu-histogram",
+        target="ctgen.evaluate.hu_histogram:HuHistogram",
+        config=HuHistogramConfig,
+        summary="HU of generated against real, overall and by tissue",
+    )
+    registrar.metric("cost", target="ctgen.evaluate.cost:Cost", config=CostConfig, summary="seconds per volume")

@@ -1,0 +1,160 @@
+"""One pass over cases through all metrics, with bootstrap intervals over the cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ctgen.errors import CtgenError, DataError, PluginError
+from ctgen.evaluate.cases import Resampled
+from ctgen.interfaces import EvaluationItem, Metric
+
+PROTOCOL = "ctgen-mini"
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+FEWEST_CASES = 3
+"""With fewer, a bootstrap interval says nothing and is left out."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number. ``low`` and ``high`` bound the bootstrap interval over the ``n`` cases, None where there is none."""
+
+    value: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+    higher_is_better: bool | None = None
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """``values``: metric -> key -> Score; ``per_case``: case id -> "metric.key" -> value; ``n``: cases seen.
+
+    ``protocol`` defines the numbers: results of two protocols must not share a table.
+    """
+
+    values: Mapping[str, Mapping[str, Score]]
+    per_case: Mapping[str, Mapping[str, float]]
+    n: int
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; numbers that JSON does not have become "inf", "-inf" or "nan"."""
+        tree = {
+            "protocol": dict(self.protocol),
+            "n": self.n,
+            "values": {metric: {key: asdict(score) for key, score in scores.items()} for metric, scores in self.values.items()},
+            "per_case": {case_id: dict(values) for case_id, values in self.per_case.items()},
+        }
+        plain: dict[str, Any] = _plain(tree)
+        return plain
+
+
+def evaluate(
+    items: Iterable[EvaluationItem],
+    metrics: Mapping[str, Metric],
+    *,
+    protocol: str = PROTOCOL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> EvaluationResult:
+    """Feed every item to the metrics whose needs it meets, then compute. Items are read once and not kept.
+
+    Raises DataError without items or with an id twice, PluginError (metric and case named) if a metric fails.
+    """
+    ids: set[str] = set()
+    grids: set[str] = set()
+    updates = dict.fromkeys(metrics, 0)
+    for item in items:
+        if item.id in ids:
+            raise DataError(f"case {item.id!r} is evaluated twice")
+        ids.add(item.id)
+        grids |= {_spacing(volume) for volume in (item.real, item.generated) if volume is not None}
+        for name, metric in metrics.items():
+            if all(getattr(item, need) is not None for need in metric.needs):
+                _update(name, metric, item)
+                updates[name] += 1
+    if not ids:
+        raise DataError("there is no case to evaluate")
+    values: dict[str, dict[str, Score]] = {}
+    per_case: dict[str, dict[str, float]] = {case_id: {} for case_id in sorted(ids)}
+    for name, metric in metrics.items():
+        values[name] = _scores(name, metric, updates[name], resamples, seed)
+        if isinstance(metric, Resampled):
+            for case_id, found in metric.per_case().items():
+                per_case[case_id].update({f"{name}.{key}": value for key, value in found.items()})
+    definition = {
+        "name": protocol,
+        "version": 1,
+        "n": len(ids),
+        "pairing": "by case id",
+        "spacing_mm": sorted(grids),
+        "interval": f"{CONFIDENCE:.0%} percentile bootstrap over cases, {resamples} resamples, seed {seed}",
+        "metrics": {name: _definition(metric) for name, metric in metrics.items()},
+    }
+    return EvaluationResult(values, per_case, len(ids), definition)
+
+
+def _update(name: str, metric: Metric, item: EvaluationItem) -> None:
+    try:
+        metric.update(item)
+    except CtgenError:
+        raise
+    except Exception as error:
+        raise PluginError(f"metric {name!r} failed on case {item.id!r}: {type(error).__name__}: {error}") from error
+
+
+def _scores(name: str, metric: Metric, updates: int, resamples: int, seed: int) -> dict[str, Score]:
+    found = dict(metric.compute()) if updates else {}
+    if unknown := sorted(found.keys() - metric.higher_is_better.keys()):
+        raise PluginError(f"metric {name!r} computes {', '.join(unknown)}, which its higher_is_better does not declare")
+    meanings: Mapping[str, str] = getattr(metric, "meanings", {})
+    intervals: dict[str, tuple[float, float]] = {}
+    n = updates
+    if isinstance(metric, Resampled):
+        n = len(metric.ids)
+        if n >= FEWEST_CASES and resamples:
+            intervals = _intervals(metric, n, resamples, seed)
+    return {
+        key: Score(value, n, *intervals.get(key, (None, None)), metric.higher_is_better[key], meanings.get(key, ""))
+        for key, value in found.items()
+    }
+
+
+def _intervals(metric: Resampled, n: int, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
+    """Key -> percentile interval; cases are drawn with replacement, the same draws for metrics with the same n."""
+    generator = np.random.default_rng(seed)
+    draws: dict[str, list[float]] = {}
+    for _ in range(resamples):
+        counts = np.bincount(generator.integers(n, size=n), minlength=n).astype(np.int64)
+        for key, value in metric.estimate(counts).items():
+            if math.isfinite(value):
+                draws.setdefault(key, []).append(value)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    ends = {key: np.percentile(values, [tail, 100 - tail]) for key, values in draws.items()}
+    return {key: (float(low), float(high)) for key, (low, high) in ends.items()}
+
+
+def _definition(metric: Metric) -> dict[str, Any]:
+    protocol = getattr(metric, "protocol", None)
+    return {"class": type(metric).__name__, **(protocol() if callable(protocol) else {})}
+
+
+def _spacing(volume: Any) -> str:
+    return " x ".join(f"{spacing:.4g}" for spacing in volume.spacing_mm)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
