@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+import json
+from collections.abc import Iterator
 from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 
 from ctgen.atomic import write_json
 from ctgen.data.chest import lung_fraction
@@ -120,37 +121,28 @@ def _outcomes(context: Context, pending: list[int], folder: Path) -> Iterator[tu
         for index in pending:
             yield _one(context.components["data"], index, recipe.prepare, folder)
         return
-    # spawn, not fork: a forked copy of torch's thread pools can hang
-    fields = recipe.data.config.model_dump(mode="json")
-    with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(recipe.data.name, fields, recipe.prepare, folder)
-    ) as pool:
-        results: Iterable[tuple[str, dict[str, Any] | Skipped]] = pool.map(_in_worker, pending)
-        try:
-            yield from results
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    # loky: fresh processes (a forked copy of torch's thread pools can hang), without re-running the caller's script
+    fields = json.dumps(recipe.data.config.model_dump(mode="json"))
+    pool = Parallel(workers, return_as="generator")
+    yield from pool(delayed(_in_worker)(recipe.data.name, fields, index, recipe.prepare, folder) for index in pending)
 
 
-_worker: dict[str, Any] = {}
-"""State of a worker process, set once by _start_worker."""
-
-
-def _start_worker(name: str, fields: dict[str, Any], settings: PrepareSettings, folder: Path) -> None:
+@lru_cache(maxsize=1)
+def _worker_dataset(name: str, fields: str) -> Any:
+    """Built once per worker process, which does one thread's work beside the others."""
     import signal
+
+    import torch
 
     from ctgen.host import Host
 
     # the parent decides when to stop; Ctrl-C reaches the whole process group
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        import torch
-
-        torch.set_num_threads(1)
-    except ImportError:
-        pass
-    _worker.update(dataset=Host.discover().create("dataset", name, **fields), settings=settings, folder=folder)
+    torch.set_num_threads(1)
+    return Host.discover().create("dataset", name, **json.loads(fields))
 
 
-def _in_worker(index: int) -> tuple[str, dict[str, Any] | Skipped]:
-    return _one(_worker["dataset"], index, _worker["settings"], _worker["folder"])
+def _in_worker(
+    name: str, fields: str, index: int, settings: PrepareSettings, folder: Path
+) -> tuple[str, dict[str, Any] | Skipped]:
+    return _one(_worker_dataset(name, fields), index, settings, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -49,10 +50,14 @@ class FluxVae(nn.Module):
         )
         path = locate(config.weights, component="flux-vae", shipped=SHIPPED, how_to_get=HOW_TO_GET)
         self.weights = info(config.weights, path)
-        found = self._load(path) if path else {}
-        fallback = (FLUX_SCALE, FLUX_SHIFT) if path else (1.0, 0.0)
-        self.scale = config.scale if config.scale is not None else float(found.get("scale", fallback[0]))
-        self.shift = config.shift if config.shift is not None else float(found.get("shift", fallback[1]))
+        self.scale, self.shift = 1.0, 0.0
+        if path:
+            self.scale, self.shift = FLUX_SCALE, FLUX_SHIFT
+            self.load_metadata(self._load(path))
+        if config.scale is not None:
+            self.scale = config.scale
+        if config.shift is not None:
+            self.shift = config.shift
         # convolutions over NHWC memory are faster on CPU and GPU alike
         self.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -87,6 +92,11 @@ class FluxVae(nn.Module):
         """Encode, draw, decode: (reconstruction HU like ``volume``, posterior). What an objective trains."""
         posterior = self.encode(volume)
         return self.decode(self.finalise(posterior, generator=generator)), posterior
+
+    def load_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Take over the latent scale and shift that were stored with a weights file."""
+        self.scale = float(metadata.get("scale", self.scale))
+        self.shift = float(metadata.get("shift", self.shift))
 
     def _pixels(self, volume: Tensor) -> Tensor:
         """(B, 1, D, H, W) HU -> (B*D, C, H, W) network input; beyond the window up to white is kept, the rest clipped."""
