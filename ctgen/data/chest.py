@@ -14,6 +14,7 @@ AIR_HU = -500
 LUNG_HU = (-970.0, -500.0)
 """Smoothed HU of lung; gas in the bowel and air around the patient are below."""
 OUTSIDE_AIR_HU = -945.0
+BONE_HU = 250
 
 
 def lung_fraction(volume: Volume) -> float:
@@ -30,6 +31,18 @@ def lung_fraction(volume: Volume) -> float:
     body |= _opened_by_the_edge(coarse.hu, body)
     lung = body & (coarse.hu > LUNG_HU[0]) & (coarse.hu < LUNG_HU[1])
     return float(_without_thin(lung).sum() / body.sum())
+
+
+def bone_offset_mm(volume: Volume) -> float | None:
+    """How far bone lies behind (+) the middle of the body of a canonical volume; contrast pulls it forward. None without bone."""
+    coarse = resample(clip_padding(volume), [max(COARSE_MM, own) for own in volume.spacing_mm])
+    tissue = tissue_mask(coarse)
+    bone = tissue & (coarse.hu > BONE_HU)
+    if not bone.any():
+        return None
+    rows = np.arange(coarse.shape[1])
+    centres = [float((mask.sum(axis=(0, 2)) * rows).sum() / mask.sum()) for mask in (bone, filled(tissue))]
+    return (centres[0] - centres[1]) * coarse.spacing_mm[1]
 
 
 def _opened_by_the_edge(hu: NDArray[np.float32], body: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -26,6 +26,13 @@ class Orientation:
     def is_canonical(self) -> bool:
         return self.permutation == (0, 1, 2) and not any(self.flipped)
 
+    def __str__(self) -> str:
+        """Where the native axes point, in file order (x, y, z): "LPS" is canonical."""
+        letters = [""] * 3
+        for axis in range(3):
+            letters[self.permutation[axis]] = LETTERS[CANONICAL_AXES[axis]][not self.flipped[axis]]
+        return "".join(letters[::-1])
+
 
 def orientation_of(affine: NDArray[np.float64]) -> Orientation:
     """The flips and permutation that bring the axes nearest to canonical; exact ties go to the earlier axis."""
@@ -60,11 +67,7 @@ def from_canonical(volume: Volume, orientation: Orientation) -> Volume:
 
 def orientation_code(affine: NDArray[np.float64]) -> str:
     """Where the file's axes (x, y, z) point: "LPS" is canonical. The same letters as nibabel's aff2axcodes."""
-    orientation = orientation_of(affine)
-    letters = [""] * 3
-    for axis in range(3):
-        letters[orientation.permutation[axis]] = LETTERS[CANONICAL_AXES[axis]][not orientation.flipped[axis]]
-    return "".join(letters[::-1])
+    return str(orientation_of(affine))
 
 
 def _flip(
