@@ -127,3 +127,24 @@ def _choice(node: Scalar, wanted: Any) -> Any:
 def models_in(annotation: Any) -> list[type[BaseModel]]:
     """The models that a field's type names, directly or as an alternative."""
     return [member for member in _members(_plain_type(annotation)) if _is_model(member)]
+
+
+def type_name(annotation: Any) -> str:
+    """A type as people write it: "number", "text", "true/false", "[whole number, whole number]"."""
+    wanted = _plain_type(annotation)
+    origin, arguments = get_origin(wanted), get_args(wanted)
+    if origin in (Union, types.UnionType):
+        names = [type_name(member) for member in arguments if member is not type(None)]
+        return " or ".join([*names, "nothing"] if type(None) in arguments else names)
+    if origin is Literal:
+        return " or ".join(f"`{choice}`" for choice in arguments)
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        return f"[{', '.join(type_name(item) for item in arguments)}]"
+    if isinstance(origin, type) and len(arguments) == 2 and origin is not tuple:
+        return f"mapping to {type_name(arguments[1])}"
+    if isinstance(origin, type) and arguments:
+        return f"[{type_name(arguments[0])}, ...]"
+    if isinstance(wanted, type) and issubclass(wanted, Enum):
+        return " or ".join(f"`{member.value}`" for member in wanted)
+    known = {int: "whole number", float: "number", str: "text", bool: "true/false", Path: "path"}
+    return known.get(wanted) or (wanted.__name__ if isinstance(wanted, type) else "anything")

@@ -1,0 +1,158 @@
+"""The command line: a command parses its words and calls one function; errors become text in ``main``.
+
+Everything heavy is imported inside the commands, so that ``ctgen --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctgen.commands import data, looking
+from ctgen.commands.words import PLAIN, Overrides, Quiet, RecipeArgument
+
+HELP = """Generate 3D chest CT volumes from radiology reports.
+
+A recipe (YAML) names components, plugins provide them, stages run them."""
+START_HERE = """\b
+Start here:
+  ctgen run recipes/ctflow.yaml   train the small CTFlow and make a report
+  ctgen ls                        what is installed
+  ctgen doctor                    what this machine can do"""
+
+app = typer.Typer(no_args_is_help=True, help=HELP, epilog=START_HERE, **PLAIN)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from ctgen import __version__
+
+        typer.echo(f"ctgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/NAME of the recipe]")] = None,
+    from_stage: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="First stage to run; those before must be finished.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Last stage to run.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe, from scans to a report.
+
+    Stages: prepare, encode, train, sample, evaluate, report. Finished stages are skipped.
+    After an interruption the same command goes on from the last checkpoint.
+
+    \b
+    Examples:
+      ctgen run recipes/ctflow.yaml
+      ctgen run recipes/ctflow.yaml train.steps=1000 train.lr=1e-4 --run-dir runs/longer
+      ctgen run recipes/ctflow.yaml data.use=folder data.root=scans/
+      ctgen run recipes/ctflow.yaml --until encode
+    """
+    from ctgen import stages
+    from ctgen.console import Console
+    from ctgen.recipe import load_recipe
+
+    with Console(quiet=quiet) as console:
+        loaded = load_recipe(recipe, overrides or [])
+        result = stages.run(loaded, run_dir=run_dir, start=from_stage, until=until, console=console)
+        console.result(f"report: {result.report}" if result.report else f"run folder: {result.run_dir}")
+
+
+@app.command()
+def generate(
+    source: Annotated[
+        str, typer.Argument(metavar="RUN_OR_RECIPE", help="A run folder, a recipe file, or preset:NAME.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder, or file for a single volume.", show_default=False)
+    ],
+    report: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Findings of a report; may be given again.", show_default=False),
+    ] = None,
+    reports: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Reports in .csv or .json: id, report (or CT-RATE's columns).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="With the report's id it decides the draw.")] = 0,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="Volumes per report.")] = 1,
+    slices: Annotated[int | None, typer.Option(min=1, metavar="N", help="Axial slices.  [default: as the recipe says]")] = None,
+    spacing: Annotated[
+        str | None, typer.Option(metavar="D,H,W", help="Voxel spacing in mm of the files.  [default: the model's]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Solver steps per block.  [default: as the recipe says]")
+    ] = None,
+    head: Annotated[Path | None, typer.Option(metavar="SCAN", help="Continue this scan: its first block is kept.")] = None,
+    format: Annotated[
+        str | None, typer.Option(metavar="nifti|mha", help="File format.  [default: nifti, or by OUT's suffix]")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Generate volumes from reports, with a finished run.
+
+    Each volume is written in HU with its geometry, a JSON of where it comes from, and a picture.
+
+    \b
+    Examples:
+      ctgen generate runs/ctflow --report "Small left pleural effusion." -o effusion.nii.gz
+      ctgen generate runs/ctflow --reports reports.csv --count 3 --seed 7 -o volumes/
+      ctgen generate runs/ctflow --report "No finding." --head scan.nii.gz -o continued/
+    """
+    from ctgen.commands.generate import parse_spacing, wanted_reports
+
+    wanted = wanted_reports(report or [], reports)
+    spacing_mm = parse_spacing(spacing)
+    from ctgen.console import Console
+    from ctgen.host import Host
+    from ctgen.sample.generate import GenerateOptions, generate_to_folder
+
+    options = GenerateOptions(seed, count, slices, spacing_mm, steps, head, format)
+    with Console(quiet=quiet) as console:
+        generate_to_folder(source, wanted, out, options, host=Host.discover(), console=console)
+
+
+looking.add_to(app)
+app.add_typer(data.app, name="data")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The ``ctgen`` program: exit code 0, 1 (a defect), 2 (the user can mend it) or 130 (interrupted)."""
+    from ctgen.commands.failing import code_for
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _with_plugin_commands(words)
+        typer.main.get_command(app).main(args=words, prog_name="ctgen")
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(code_for(error))
+
+
+def _with_plugin_commands(words: Sequence[str]) -> None:
+    """Ask plugins for their commands, only where that can matter: in the list of commands, and for an unknown one."""
+    first = next((word for word in words if not word.startswith("-")), None)
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {"data"}
+    if first not in known:
+        from ctgen.commands.plugged import add_plugin_commands
+
+        add_plugin_commands(app, known)
+
+
+if __name__ == "__main__":
+    main()
