@@ -44,7 +44,7 @@ class TinyAe(nn.Module):
         unit = (volume.float().clamp(low, self.marker_hu[1]) - low) / (high - low) * 2.0 - 1.0
         slices = unit.transpose(1, 2).flatten(0, 1)
         cells = nn.functional.conv2d(slices, self.analysis, stride=self.config.cell)
-        return Posterior(cells.unflatten(0, (volume.shape[0], volume.shape[2])).transpose(1, 2).contiguous())
+        return Posterior(cells.reshape(volume.shape[0], volume.shape[2], *cells.shape[1:]).transpose(1, 2).contiguous())
 
     def finalise(self, posterior: Posterior, *, generator: torch.Generator | None) -> Tensor:
         """Scale the mean per channel; there is nothing to draw."""
@@ -54,7 +54,7 @@ class TinyAe(nn.Module):
         """(B, c, d, h, w) -> (B, 1, D, H, W) HU, not clipped."""
         cells = (latent / self.gain).transpose(1, 2).flatten(0, 1)
         slices = nn.functional.conv_transpose2d(cells, self.synthesis, stride=self.config.cell)
-        unit = slices.unflatten(0, (latent.shape[0], latent.shape[2])).transpose(1, 2)
+        unit: Tensor = slices.reshape(latent.shape[0], latent.shape[2], *slices.shape[1:]).transpose(1, 2)
         low, high = self.config.window_hu
         return (unit + 1.0) / 2.0 * (high - low) + low
 

@@ -51,9 +51,11 @@ class WholeVolume:
                 f"whole-volume was asked for {depth} latent slices, its block has {block}",
                 hint="ask for fewer or set rollout.depth",
             )
+        given = 0 if head is None else head.shape[1]
+        if given > (depth or block):
+            raise ConfigError(f"the head has {given} latent slices, more than the {depth or block} asked for")
         channels, height, width = shape
         latent = denoise(shape=(channels, block, height, width), context=None, start=0, depth=depth, generator=generator)
-        given = 0 if head is None else head.shape[1]
         kept = block if depth is None else depth
         if depth is None:
             end = markers.end.to(latent)
@@ -62,9 +64,9 @@ class WholeVolume:
         note = ""
         boundaries: tuple[int, ...] = ()
         if head is not None:
-            latent = torch.cat([head.to(latent)[:, :kept], latent[:, given:]], dim=1)
+            latent = torch.cat([head.to(latent), latent[:, given:]], dim=1)
             boundaries = (given,) if given < kept else ()
-            note = f"the first {min(given, kept)} latent slices are the head's, put in afterwards: the model did not see them"
+            note = f"the first {given} latent slices are the head's, put in afterwards: the model did not see them"
         if progress is not None:
             progress(kept, kept)
         if depth is not None:

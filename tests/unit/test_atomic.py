@@ -16,7 +16,7 @@ def test_json_round_trip_and_parents(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "c.json"
     assert write_json(path, {"b": [1, 2.5], "a": "ü"}) == path
     assert read_json(path) == {"a": "ü", "b": [1, 2.5]}
-    assert os.listdir(path.parent) == ["c.json"]
+    assert [found.name for found in path.parent.iterdir()] == ["c.json"]
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary(tmp_path: Pat
     with pytest.raises(RuntimeError):
         write_atomically(path, fail)
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["x.txt"]
+    assert [found.name for found in tmp_path.iterdir()] == ["x.txt"]
 
 
 def test_the_temporary_keeps_the_whole_suffix(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ def test_named_references_stay(ref: str) -> None:
 
 def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert REF.validate_python("w.safetensors") == os.path.join(tmp_path, "w.safetensors")
+    assert REF.validate_python("w.safetensors") == str(tmp_path / "w.safetensors")
     assert REF.validate_python("~/w") == str(Path.home() / "w")
 
 
