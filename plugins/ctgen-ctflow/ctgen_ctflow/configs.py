@@ -21,6 +21,8 @@ class StditConfig(ComponentConfig):
     Sizes of the paper, as layers x width, heads: S 12 x 384, 6; B 12 x 768, 12; L (released) 24 x 1024, 16.
     """
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"gradient_checkpointing", "weights"})
+
     layers: PositiveInt = 6
     width: PositiveInt = 256
     heads: PositiveInt = 4
@@ -38,8 +40,6 @@ class StditConfig(ComponentConfig):
     gradient_checkpointing: bool = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
     weights: WeightsRef = "random"
-
-    neutral: ClassVar[frozenset[str]] = frozenset({"gradient_checkpointing"})
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -128,6 +128,8 @@ def _vocabulary(ref: str) -> str:
 
 class CtClipConfig(ComponentConfig):
     """CT-CLIP's text tower (a BERT). The published one is 12 x 768, 12 heads, 3072, 512 tokens with CXR-BERT's vocabulary."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"weights"})
 
     layers: PositiveInt = 3
     width: PositiveInt = 128

@@ -29,11 +29,11 @@ class FlowMatching:
 
     def training_times(self, batch: int, generator: torch.Generator) -> Tensor:
         """(B,) float64 in [0, 1]."""
-        settings = {"generator": generator, "dtype": torch.float64, "device": generator.device}
+        t = torch.empty(batch, dtype=torch.float64, device=generator.device)
         if self.config.times == "uniform":
-            t = torch.rand(batch, **settings)
+            t.uniform_(generator=generator)
         else:
-            t = torch.sigmoid(self.config.mean + self.config.std * torch.randn(batch, **settings))
+            t.normal_(self.config.mean, self.config.std, generator=generator).sigmoid_()
         return shifted(t, self.config.shift)
 
     def sampling_times(self, steps: int, cells: int) -> Tensor:

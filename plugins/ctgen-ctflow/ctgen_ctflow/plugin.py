@@ -33,3 +33,6 @@ def ctgen_register(registrar: Registrar) -> None:
         config=SliceBlocksConfig,
         summary="blocks of slices, each conditioned on the one before",
     )
+    registrar.preset(
+        "ctflow", package="ctgen_ctflow", resource="presets/ctflow.yaml", summary="CTFlow as published; add data and weights"
+    )

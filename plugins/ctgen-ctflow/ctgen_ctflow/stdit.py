@@ -78,8 +78,10 @@ class Stdit(nn.Module):
             nn.init.zeros_(proj.bias)
         embedders = [self.t_embedder] if self.position_embedder is None else [self.t_embedder, self.position_embedder]
         for embedder in embedders:
-            nn.init.normal_(embedder.mlp[0].weight, std=0.02)
-            nn.init.normal_(embedder.mlp[2].weight, std=0.02)
+            for layer in embedder.mlp:
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=0.02)
+        assert isinstance(self.t_block[1], nn.Linear)
         nn.init.normal_(self.t_block[1].weight, std=0.02)
         # A pooled text vector has length 1, a token has variance 1: either way the first layer's output has variance 1.
         nn.init.normal_(self.y_embedder.y_proj.fc1.weight, std=1.0 if self.config.text == "pooled" else self.text_width**-0.5)

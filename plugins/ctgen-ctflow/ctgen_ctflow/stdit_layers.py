@@ -67,8 +67,7 @@ class PatchEmbedding(nn.Module):
         batch, channels, *cells = x_BCdhw.shape
         (p, q, r), (t, h, w) = self.patch, (size // step for size, step in zip(cells, self.patch, strict=True))
         patches = x_BCdhw.view(batch, channels, t, p, h, q, w, r).permute(0, 2, 4, 6, 1, 3, 5, 7)
-        tokens = F.linear(patches.reshape(batch, t, h * w, channels * p * q * r), self.proj.weight.flatten(1), self.proj.bias)
-        return tokens
+        return F.linear(patches.reshape(batch, t, h * w, channels * p * q * r), self.proj.weight.flatten(1), self.proj.bias)
 
 
 class TimeEmbedding(nn.Module):
@@ -81,7 +80,8 @@ class TimeEmbedding(nn.Module):
     def forward(self, values_BK: Tensor) -> Tensor:
         batch, inputs = values_BK.shape
         waves = sinusoids(values_BK.reshape(-1)) * (values_BK.reshape(-1, 1) >= 0)
-        embedding: Tensor = self.mlp(waves.view(batch, inputs * TIME_SINUSOIDS).to(self.mlp[0].weight.dtype))
+        dtype = next(self.mlp.parameters()).dtype
+        embedding: Tensor = self.mlp(waves.view(batch, inputs * TIME_SINUSOIDS).to(dtype))
         return embedding
 
 
@@ -137,14 +137,13 @@ class CrossAttention(nn.Module):
         """(B, N, C), or (B, 1, C) if there is one key and no mask."""
         batch, count, width = x_BNC.shape
         if y_BLC.shape[1] == 1 and mask_BL is None:
-            value = F.linear(y_BLC, self.kv_linear.weight[width:], self.kv_linear.bias[width:])
-            out: Tensor = self.proj(value)
-            return out
+            bias: Tensor = self.proj(F.linear(y_BLC, self.kv_linear.weight[width:], self.kv_linear.bias[width:]))
+            return bias
         q = self.q_linear(x_BNC).view(batch, count, self.heads, -1).transpose(1, 2)
         k, v = self.kv_linear(y_BLC).view(batch, y_BLC.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         mask = None if mask_BL is None else mask_BL[:, None, None, :].expand(-1, -1, count, -1)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(batch, count, width)
-        out = self.proj(mixed)
+        out: Tensor = self.proj(mixed)
         return out
 
 

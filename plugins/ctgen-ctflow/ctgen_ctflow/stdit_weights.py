@@ -22,7 +22,9 @@ from ctgen_ctflow.stdit_layers import axis_positions, plane_positions
 if TYPE_CHECKING:
     from ctgen_ctflow.stdit import Stdit
 
-HOW_TO_GET = "the published weights: weights: hf:EnyaWoooo/CTFlow/checkpoint-680000/denoiser_ema (or download that folder and give its path)"
+HOW_TO_GET = (
+    "the published folder is hf:EnyaWoooo/CTFlow/checkpoint-680000/denoiser_ema: write that, or download it and give its path"
+)
 RELEASED_FILE = "diffusion_pytorch_model.safetensors"
 PREFIX = "model."
 POSITIONS = ("pos_embed", "pos_embed_temporal")
@@ -131,11 +133,8 @@ def _compare_description(model: Stdit, described: Mapping[str, Any], file: Path)
     if not different:
         return
     lines = [f"{key}: checkpoint {value!r}, config {ours[key]!r}" for key, value in sorted(different.items())]
-    hint = " ".join(
-        f"backbone.{key}={json.dumps(value)}"
-        for key, value in sorted(different.items())
-        if key not in ("channels", "text_width")
-    )
+    fields = {key: value for key, value in sorted(different.items()) if key not in ("channels", "text_width")}
+    hint = " ".join(f"backbone.{key}={json.dumps(value)}" for key, value in fields.items())
     if different.get("attention_transpose") == "released":
         lines.append("this checkpoint was trained without the head transpose; read with it, its output is wrong")
     raise CheckpointError(f"stdit: {file} was made with another config:\n  " + "\n  ".join(lines), hint=hint and f"try: {hint}")
@@ -146,15 +145,13 @@ def _without_positions(tensors: Mapping[str, Tensor], width: int, file: Path) ->
     cpu = torch.device("cpu")
     plane, axis = (tensors.get(name) for name in POSITIONS)
     if axis is not None and not _near(axis[0], axis_positions(axis.shape[1], width, cpu)):
-        raise CheckpointError(f"stdit: {file}: {POSITIONS[1]} is not the unscaled sine-cosine table (time_scale other than 1?)")
+        raise CheckpointError(f"stdit: {file}: {POSITIONS[1]} is not the sine-cosine table (time_scale other than 1?)")
     if plane is not None and not any(
         _near(plane[0], plane_positions(rows, plane.shape[1] // rows, width, cpu))
         for rows in range(1, plane.shape[1] + 1)
         if plane.shape[1] % rows == 0
     ):
-        raise CheckpointError(
-            f"stdit: {file}: {POSITIONS[0]} is not the unscaled sine-cosine table (space_scale other than 1?)"
-        )
+        raise CheckpointError(f"stdit: {file}: {POSITIONS[0]} is not the sine-cosine table (space_scale other than 1?)")
     return {key: value for key, value in tensors.items() if key not in POSITIONS}
 
 

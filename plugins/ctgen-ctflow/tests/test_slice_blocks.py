@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -196,7 +197,7 @@ def test_three_blocks_of_the_released_sampler(shared_folder: Path, steps: int, s
     def denoise(*, context: Tensor, **_: object) -> Tensor:
         z = io["noise"][len(calls)][None]
         calls.append(1)
-        for now, after in zip(times[:-1], times[1:], strict=True):
+        for now, after in pairwise(times):
             z = z + (after - now).float() * model(z, now, Condition(text, context=context[None]))
         return z[0]
 
