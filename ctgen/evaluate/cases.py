@@ -61,7 +61,7 @@ class CaseMetric(ABC):
     def merge(self, other: Metric) -> None:
         """Take over the cases of a metric of the same class and config; DataError if a case is in both."""
         if not isinstance(other, CaseMetric) or type(other) is not type(self) or other.config != self.config:
-            raise DataError(f"{type(self).__name__} merges only with one of the same class and config, not {type(other).__name__}")
+            raise DataError(f"{type(self).__name__} merges only with its own class and config, not with {type(other).__name__}")
         if both := sorted(self.rows.keys() & other.rows.keys()):
             raise DataError(f"{len(both)} cases are in both parts of a merge: {', '.join(both[:5])}")
         self.rows.update(other.rows)
@@ -104,5 +104,5 @@ def windowed(
     if not np.isfinite(hu).all():
         count = int(np.size(hu) - np.isfinite(hu).sum())
         raise DataError(f"case {item.id!r}: {count} voxels of the {which} volume are NaN or infinite")
-    clipped: NDArray[np.float32] = np.clip(hu, *map(np.float32, window_hu))
+    clipped: NDArray[np.float32] = np.clip(hu, np.float32(window_hu[0]), np.float32(window_hu[1]))
     return clipped

@@ -121,10 +121,11 @@ def _scores(name: str, metric: Metric, updates: int, resamples: int, seed: int) 
         n = len(metric.ids)
         if n >= FEWEST_CASES and resamples:
             intervals = _intervals(metric, n, resamples, seed)
-    return {
-        key: Score(value, n, *intervals.get(key, (None, None)), metric.higher_is_better[key], meanings.get(key, ""))
-        for key, value in found.items()
-    }
+    scores = {}
+    for key, value in found.items():
+        low, high = intervals.get(key, (None, None))
+        scores[key] = Score(value, n, low, high, metric.higher_is_better[key], meanings.get(key, ""))
+    return scores
 
 
 def _intervals(metric: Resampled, n: int, resamples: int, seed: int) -> dict[str, tuple[float, float]]:

@@ -27,7 +27,7 @@ VOLUMES: tuple[Literal["real", "generated", "reconstructed"], ...] = ("real", "g
 def bin_centres(window_hu: tuple[float, float], bin_hu: float) -> Rows:
     """HU of the bins' middles; the first lies on the window's lower end, the last at or above its upper end."""
     low, high = window_hu
-    return low + bin_hu * np.arange(int(np.ceil((high - low) / bin_hu)) + 1)
+    return low + bin_hu * np.arange(int(np.ceil((high - low) / bin_hu)) + 1, dtype=np.float64)
 
 
 def histogram(hu: NDArray[np.floating], window_hu: tuple[float, float], bin_hu: float) -> Rows:
@@ -59,6 +59,13 @@ def jensen_shannon(one: Rows, other: Rows) -> float | None:
     return float(np.sqrt(max(divergence, 0.0)))
 
 
+def _range_text(name: str) -> str:
+    low, high = RANGES_HU[name]
+    if low == -np.inf:
+        return f"below {high:g} HU"
+    return f"from {low:g} HU" if high == np.inf else f"{low:g} to {high:g} HU"
+
+
 class HuHistogram(CaseMetric):
     """Pooled over cases. ``*.TISSUE``: Wasserstein between the voxels inside the tissue's range, and how its share differs.
 
@@ -77,10 +84,7 @@ class HuHistogram(CaseMetric):
     meanings: ClassVar[Mapping[str, str]] = {
         "wasserstein_hu": "how far voxels must move from generated to real histogram, HU; 0 is perfect",
         "jensen_shannon": "Jensen-Shannon distance of the histograms; 0 equal, 1 disjoint",
-        **{
-            f"wasserstein_hu.{name}": f"within {name}, {low:g} to {high:g} HU".replace("-inf to", "below").replace("to inf", "and above")
-            for name, (low, high) in RANGES_HU.items()
-        },
+        **{f"wasserstein_hu.{name}": f"the same among {name} voxels ({_range_text(name)})" for name in RANGES_HU},
         **{f"share_error.{name}": f"|difference| of the share of voxels that are {name}" for name in RANGES_HU},
         "wasserstein_hu_reconstructed": "floor: reconstructed against real, HU",
         "wasserstein_hu_real_halves": "floor: half of the real cases against the other half, HU",

@@ -44,7 +44,7 @@ class Reconstruction(CaseMetric):
         psnr = peak_signal_noise_ratio(preds, target, data_range=1.0)
         similar = [
             structural_similarity_index_measure(part[:, None], whole[:, None], data_range=1.0, reduction="none").reshape(-1)
-            for part, whole in zip(preds.split(SLICES_AT_A_TIME), target.split(SLICES_AT_A_TIME), strict=True)
+            for part, whole in zip(torch.split(preds, SLICES_AT_A_TIME), torch.split(target, SLICES_AT_A_TIME), strict=True)
         ]
         error = float(np.abs(real - made).mean(dtype=np.float64))
         return np.array([psnr.item(), torch.cat(similar).double().mean().item(), error])

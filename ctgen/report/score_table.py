@@ -1,0 +1,76 @@
+"""The metrics as an HTML table: value, interval, N and direction, with the protocol that defines them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+HEAD = (
+    '<tr><th>Metric</th><th class="number">Value</th><th class="number">95 % interval</th>'
+    '<th class="number">N</th><th>Better</th><th>What it is</th></tr>'
+)
+
+
+def score_table(evaluation: Mapping[str, Any]) -> str:
+    """HTML of EvaluationResult.to_json(). Keys with a dot (a metric's details) are folded away; floors stand in grey."""
+    protocol = evaluation.get("protocol", {})
+    name = f"{protocol.get('name', 'unnamed')} v{protocol.get('version', 0)}"
+    notes = [
+        f"Protocol <b>{escape(name)}</b>, N = {int(evaluation['n'])} cases; not comparable with numbers of another protocol."
+    ]
+    if protocol.get("interval"):
+        notes.append(f"Intervals: {escape(str(protocol['interval']))}; with few cases they are too narrow.")
+    main, details = [], []
+    for metric, scores in evaluation["values"].items():
+        group = f'<tr class="group"><td colspan="6">{escape(metric)}</td></tr>'
+        shown = [_row(key, score) for key, score in scores.items() if "." not in key]
+        hidden = [_row(key, score) for key, score in scores.items() if "." in key]
+        if not scores:
+            shown = ['<tr class="floor"><td colspan="6">no case has what this metric needs</td></tr>']
+        main += [group, *shown] if shown else []
+        details += [group, *hidden] if hidden else []
+    parts = [f'<p class="soft">{" ".join(notes)}</p>', _table(main)]
+    if details:
+        parts.append(f"<details><summary>Details by tissue or label</summary>{_table(details)}</details>")
+    if evaluation.get("per_case"):
+        parts.append(f"<details><summary>By case</summary>{_by_case(evaluation['per_case'])}</details>")
+    if protocol:
+        text = json.dumps(protocol, indent=1, ensure_ascii=False)
+        parts.append(f"<details><summary>Protocol</summary><pre>{escape(text)}</pre></details>")
+    return "\n".join(parts)
+
+
+def number(value: Any) -> str:
+    """Four significant digits; the strings that to_json writes for infinity and undefined become signs."""
+    if isinstance(value, str):
+        return {"inf": "∞", "-inf": "−∞", "nan": "undefined"}.get(value, value)
+    text = f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"
+    return text.replace("-", "−")
+
+
+def _row(key: str, score: Mapping[str, Any]) -> str:
+    low, high = score.get("low"), score.get("high")
+    interval = f"{number(low)} … {number(high)}" if low is not None and high is not None else "–"
+    better = {True: "higher", False: "lower"}.get(score.get("higher_is_better"), "")  # type: ignore[arg-type]
+    meaning = str(score.get("meaning", ""))
+    kind = "floor" if meaning.startswith("floor:") else "score"
+    return (
+        f'<tr class="{kind}"><td>{escape(key)}</td><td class="number">{number(score["value"])}</td>'
+        f'<td class="number">{interval}</td><td class="number">{int(score["n"])}</td><td>{better}</td><td>{escape(meaning)}</td></tr>'
+    )
+
+
+def _by_case(per_case: Mapping[str, Mapping[str, Any]]) -> str:
+    keys = [key for key in dict.fromkeys(key for values in per_case.values() for key in values) if key.count(".") < 2]
+    head = "".join(f'<th class="number">{escape(key)}</th>' for key in keys)
+    rows = []
+    for case_id, values in per_case.items():
+        cells = "".join(f'<td class="number">{number(values[key]) if key in values else ""}</td>' for key in keys)
+        rows.append(f"<tr><td>{escape(case_id)}</td>{cells}</tr>")
+    return _table(rows, f"<tr><th>Case</th>{head}</tr>")
+
+
+def _table(rows: list[str], head: str = HEAD) -> str:
+    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
