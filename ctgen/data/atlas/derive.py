@@ -22,13 +22,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ctgen.atomic import sha256_of, write_atomically, write_json
+from ctgen.data.atlas.added_labels import BODY, OUTSIDE
 from ctgen.errors import DataError
 from ctgen.volume import Volume
 
 WHEEL_SHA256 = "77feb7211564302f2ab8971513d5886355041c8e1b5aee098c59c6bdd758c9e7"
-BODY, OUTSIDE = 119, 120
-"""Labels added here: body without a structure of its own; couch, clothes and cables outside the body."""
-
 STEP_HU = 4
 MARGIN = 6
 _NODULE = (slice(84, 98), slice(172, 194), slice(148, 170))

@@ -1,0 +1,68 @@
+"""Config of ``atlas-thorax``; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from ctgen.config import ComponentConfig
+from ctgen.interfaces import Sizes
+
+FindingName = Literal["pleural_effusion", "cardiomegaly", "lung_nodule", "consolidation", "emphysema"]
+FINDINGS: tuple[FindingName, ...] = get_args(FindingName)
+
+LONGEST_SCAN_MM = 290.0
+"""The atlas is 332 mm long and shrinks to 0.89 of that in the shortest patient."""
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class AtlasThoraxConfig(ComponentConfig):
+    """Simulated chest CT. A case depends on ``seed``, its index and the fields below, never on ``cases``."""
+
+    cases: Annotated[int, Field(ge=1)] = 64
+    seed: Annotated[int, Field(ge=0)] = 0
+    size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = (96, 128, 128)
+    """Voxels (D, H, W)."""
+    spacing_mm: tuple[Positive, Positive, Positive] = (3.0, 3.0, 3.0)
+    """(D, H, W)."""
+    valid_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.125
+    prevalence: Probability = 0.35
+    """Probability of each finding, drawn independently."""
+    findings: Mapping[FindingName, Probability] = {}
+    """Probabilities of single findings, instead of ``prevalence``."""
+    contrast: Probability = 0.55
+    """Fraction of scans with intravenous contrast."""
+    table: Probability = 0.85
+    """Fraction of scans that show the couch."""
+    noise_hu: tuple[Annotated[float, Field(ge=0.0)], Annotated[float, Field(ge=0.0)]] = (6.0, 22.0)
+    """Range of the noise's standard deviation in the middle of the chest."""
+
+    @field_validator("noise_hu")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"the lower end {value[0]} is above the upper end {value[1]}")
+        return value
+
+    @field_validator("spacing_mm")
+    @classmethod
+    def _sampled(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if max(value) > 20:
+            raise ValueError(f"{max(value)} mm between voxels is more than 20 mm")
+        return value
+
+    def probability(self, finding: FindingName) -> float:
+        return self.findings.get(finding, self.prevalence)
+
+    def check(self, sizes: Sizes | None = None) -> Iterable[tuple[str, str]]:
+        length = self.size[0] * self.spacing_mm[0]
+        if length > LONGEST_SCAN_MM:
+            yield (
+                "size",
+                f"{self.size[0]} slices x {self.spacing_mm[0]:g} mm = {length:g} mm is longer than the {LONGEST_SCAN_MM:g} mm "
+                "that the atlas covers",
+            )

@@ -1,0 +1,168 @@
+"""From a case's voxels back to the atlas: a smooth invertible map, evaluated on a coarse grid and interpolated by B-splines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ctgen.data.atlas.draws import stream
+from ctgen.data.atlas.patient import Patient
+from ctgen.data.atlas.tissue import Guides
+
+Array = NDArray[Any]
+
+CELL_MM = 12.0
+"""Spacing of the coarse grid; the finest field it carries, the heart's weight, changes over 40 mm."""
+WARP_CELL_MM = 52.0
+
+
+def spline_weights(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """First of four control points and the (N, 4) uniform cubic B-spline weights at ``positions`` (in cells).
+
+    Control point k sits at position k - 1, so that positions 0 ... n - 3 need n control points.
+    """
+    cell = np.floor(positions).astype(np.int64)
+    t = positions - cell
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], 1) / 6
+    return cell, weights.astype(np.float32)
+
+
+def upsample(control: NDArray[np.float32], positions: list[NDArray[np.float64]]) -> NDArray[np.float32]:
+    """(K, d, h, w) control points -> (K, D, H, W) at ``positions`` per axis, in cells.
+
+    Sums of four products, not matrix products: a BLAS gives other last bits on another processor.
+    """
+    for axis, position in enumerate(positions, start=1):
+        first, weights = spline_weights(position)
+        shape = [1] * control.ndim
+        shape[axis] = len(position)
+        total = np.take(control, first, axis) * weights[:, 0].reshape(shape)
+        for tap in range(1, 4):
+            part = np.take(control, first + tap, axis)
+            part *= weights[:, tap].reshape(shape)
+            total += part
+        control = total
+    return control
+
+
+def smooth_field(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    spacing_mm: tuple[float, ...],
+    cell_mm: float,
+    box: tuple[slice, ...],
+) -> NDArray[np.float32]:
+    """The part ``box`` of a (D, H, W) field of smooth noise: unit variance (about), correlation length ``cell_mm``.
+
+    The draw depends on ``shape`` alone: two boxes show parts of the same field.
+    """
+    whole = [np.arange(count) * step / cell_mm for count, step in zip(shape, spacing_mm, strict=True)]
+    cells = [int(np.floor(position[-1])) + 4 for position in whole]
+    control = rng.standard_normal((1, *cells), dtype=np.float32)
+    field = upsample(control, [position[part] for position, part in zip(whole, box, strict=True)])[0]
+    # Variance of a B-spline sum of unit normals, averaged over positions: 0.479 per axis.
+    field *= np.float32(0.479 ** (-0.5 * len(shape)))
+    return field
+
+
+def _sample(field: Array, points_mm: Array, cell_mm: Array) -> NDArray[np.float64]:
+    where = points_mm / cell_mm.reshape(3, *([1] * (points_mm.ndim - 1)))
+    return np.asarray(ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float64))
+
+
+def _rotation(degrees: tuple[float, float, float]) -> NDArray[np.float64]:
+    a, b, c = np.deg2rad(degrees)
+    about_d = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_h = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    about_w = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return np.asarray(about_d @ about_h @ about_w)
+
+
+def _middle(patient: Patient, guides: Guides, length_mm: float, atlas_mm: float) -> NDArray[np.float64]:
+    """The atlas point (mm) in the middle of the scan: the lungs' height, moved so that the scan ends within the atlas."""
+    half = length_mm / 2 / patient.height
+    low, high = half + 2.0, atlas_mm - half - 2.0
+    height = guides.lung_centre[0] - patient.shift_mm[0]
+    height = (low + high) / 2 if low > high else min(max(height, low), high)
+    return np.array([height, guides.body_centre[1], guides.body_centre[2]])
+
+
+def atlas_points(
+    points: NDArray[np.float64],
+    patient: Patient,
+    guides: Guides,
+    warp: NDArray[np.float32],
+    *,
+    heart_scale: float,
+    length_mm: float,
+    atlas_shape: tuple[int, int, int],
+    atlas_spacing: tuple[float, float, float],
+) -> NDArray[np.float64]:
+    """(3, ...) mm from the middle of the case -> (3, ...) mm from the first voxel of the widened atlas.
+
+    Order: rotate and scale; thickness of the outer layer; breath; heart; small smooth warp. Each step is one-to-one: its
+    gradient stays under 1 in the range of ``draw_patient`` and of the findings.
+    """
+    spacing = np.array(atlas_spacing)
+    cell = spacing * guides.step
+    column = (3, *([1] * (points.ndim - 1)))
+    in_plane = np.array([0.0, patient.shift_mm[1], patient.shift_mm[2]]).reshape(column)
+    turned = np.einsum("ij,j...->i...", _rotation(patient.rotation_deg), points - in_plane)
+    turned = turned / np.array([patient.height, patient.depth, patient.width]).reshape(column)
+
+    # Outer layer: beyond 0.8 of the body's half axes the atlas is walked through faster (thin) or slower (thick).
+    half_depth, half_width = guides.body_half_mm
+    radius = np.sqrt((turned[1] / half_depth) ** 2 + (turned[2] / half_width) ** 2) + 1e-6
+    beyond = np.logaddexp(0.0, (radius - 0.8) / 0.05) * 0.05
+    stretch = (radius + beyond * (1 / patient.fat - 1)) / radius
+    turned[1:] *= stretch
+    out = turned + _middle(patient, guides, length_mm, atlas_shape[0] * spacing[0]).reshape(column)
+
+    inside = _sample(guides.thorax_weight, out, cell)
+    breath = np.exp(-0.5 * ((out[0] - guides.dome_mm) / 55.0) ** 2) * inside
+    out[0] -= patient.diaphragm_mm * breath
+
+    weight = _sample(guides.heart_weight, out, cell)
+    centre = guides.heart_centre.reshape(column)
+    # A dilated heart rests on the diaphragm and the sternum: it grows down and forwards less than to the sides.
+    growth = 1 / heart_scale - 1
+    out += (out - centre) * weight * growth * np.array([0.75, 0.85, 1.0]).reshape(column)
+
+    where = points / WARP_CELL_MM + ((np.array(warp.shape[1:]) - 1.0) / 2).reshape(column)
+    push = np.stack([ndimage.map_coordinates(component, where, order=3, mode="nearest") for component in warp])
+    return np.asarray(out + push * patient.warp_mm)
+
+
+def coordinates(
+    seed: int,
+    index: int,
+    patient: Patient,
+    guides: Guides,
+    *,
+    heart_scale: float,
+    size: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    atlas_shape: tuple[int, int, int],
+    atlas_spacing: tuple[float, float, float],
+) -> NDArray[np.float32]:
+    """(3, D, H, W) float32: the position in widened-atlas voxels that each voxel of the case shows."""
+    positions, starts, counts = [], [], []
+    for count, step in zip(size, spacing_mm, strict=True):
+        offsets = (np.arange(count) - (count - 1) / 2) * step
+        positions.append((offsets - offsets[0]) / CELL_MM)
+        starts.append(offsets[0] - CELL_MM)
+        counts.append(int(np.floor(positions[-1][-1])) + 4)
+    axes = [start + CELL_MM * np.arange(count) for start, count in zip(starts, counts, strict=True)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"))
+    rng = stream(seed, index, "warp")
+    # The field is drawn at one size for every scan, so that the anatomy does not depend on the field of view.
+    warp = rng.standard_normal((3, 11, 15, 15), dtype=np.float32)
+    mapped = atlas_points(
+        points, patient, guides, warp, heart_scale=heart_scale, length_mm=size[0] * spacing_mm[0],
+        atlas_shape=atlas_shape, atlas_spacing=atlas_spacing,
+    )  # fmt: skip
+    mapped /= np.array(atlas_spacing).reshape(3, 1, 1, 1)
+    return upsample(mapped.astype(np.float32), positions)

@@ -1,0 +1,118 @@
+"""Pleural effusion: fluid in the dependent pleural space, lung pressed away from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ctgen.data.atlas.draws import bounded_normal
+from ctgen.data.atlas.findings.scene import Facts, Others, Scene, box_of, ramp
+from ctgen.data.atlas.tissue import Guides
+
+Array = NDArray[Any]
+NAME = "pleural_effusion"
+
+_DEPTH_MM = {"small": (12.0, 20.0), "moderate": (24.0, 36.0), "large": (48.0, 68.0)}
+_FRONT = {"small": 0.55, "moderate": 0.38, "large": 0.12}
+"""How far forward the fluid reaches: fraction of the lung's depth from its front."""
+_TOP = {"small": 0.5, "moderate": 0.7, "large": 1.15}
+"""How high it reaches: fraction of the lung's height."""
+
+
+def draw(rng: np.random.Generator, others: Others) -> Facts:
+    side = str(rng.choice(["left", "right", "bilateral"], p=[0.37, 0.38, 0.25]))
+    parts = []
+    for each in ("right", "left"):
+        size = str(rng.choice(["small", "moderate", "large"], p=[0.45, 0.35, 0.2]))
+        if side == "bilateral" and size == "large":
+            size = "moderate"
+        depth = float(rng.uniform(*_DEPTH_MM[size]))
+        if side in (each, "bilateral"):
+            parts.append({"side": each, "size": size, "depth_mm": round(depth, 1)})
+    return {
+        "name": NAME,
+        "side": side,
+        "parts": parts,
+        "hu": round(bounded_normal(rng, 9, 4, 0, 18), 1),
+        "collapse": any(part["size"] != "small" for part in parts),
+    }
+
+
+def thickness(points_mm: Array, facts: Facts, side: str, guides: Guides) -> Array:
+    """mm of fluid on the pleura at atlas points (3, ...): most at the back and the base, thinning forwards and upwards."""
+    for part in facts["parts"]:
+        if part["side"] == side:
+            low, high = guides.lungs_mm[side]
+            back = (points_mm[1] - low[1]) / (high[1] - low[1])
+            up = (points_mm[0] - low[0]) / (high[0] - low[0])
+            rise = np.clip(1 - up / _TOP[part["size"]], 0, 1)
+            return np.asarray(part["depth_mm"] * ramp(back, _FRONT[part["size"]], 0.97) * rise**0.55)
+    return np.zeros(points_mm.shape[1:])
+
+
+def press(scene: Scene, facts: Facts) -> NDArray[np.float32] | None:
+    """Fill the pleural space and move the lung: changes ``scene.coordinates`` and ``scene.fluid``.
+
+    Returns the fraction of collapsed lung (0 ... 1) beside the fluid, or None if no fluid is in the field of view.
+    """
+    guides, tissue = scene.guides, scene.tissue
+    wall_cell = np.array(tissue.spacing_mm) * 2
+    slope = _slope(guides, wall_cell)
+    fluid = np.zeros(scene.shape, np.float32)
+    collapsed = np.zeros(scene.shape, np.float32)
+    voxel = float(np.mean(scene.spacing_mm))
+    for part in facts["parts"]:
+        box = box_of(scene.of(f"lobe_{part['side']}"))
+        if box is None:
+            continue
+        lung = scene.of(f"lobe_{part['side']}")[box]
+        points = scene.atlas_mm(box)[:, lung]
+        where = points / wall_cell[:, None]
+        depth = ndimage.map_coordinates(guides.wall_mm, where, order=1, mode="nearest")
+        layer = thickness(points, facts, part["side"], guides)
+        amount = np.clip((layer - depth) / voxel + 0.5, 0, 1)
+        beyond = np.maximum(depth - layer, 0)
+        # Lung at distance d from the wall shows what was at d - shift: pressed most at the fluid, not at all far away.
+        shift = np.where(layer > 0, np.minimum(layer, depth) * np.exp(-beyond / np.maximum(1.8 * layer, 6.0)), 0)
+        direction = np.stack([ndimage.map_coordinates(axis, where, order=1, mode="nearest") for axis in slope])
+        moved = scene.coordinates[(slice(None), *box)]
+        moved[:, lung] -= (direction * shift * (1 - amount) / np.array(tissue.spacing_mm)[:, None]).astype(np.float32)
+        fluid[box][lung] = amount
+        reach = 5.0 if part["size"] == "small" else 9.0 + 0.15 * part["depth_mm"]
+        strength = 0.35 if part["size"] == "small" else 0.95
+        rim = strength * np.exp(-((beyond / reach) ** 2)) * ramp(layer, 2.0, 14.0) * (1 - amount)
+        collapsed[box][lung] = rim
+    if not (fluid > 0.5).any():
+        return None
+    scene.fluid = fluid
+    scene.masks[NAME] = fluid > 0.5
+    if facts["collapse"] and (collapsed > 0.5).any():
+        scene.masks["atelectasis"] = collapsed > 0.5
+    return collapsed
+
+
+def paint(scene: Scene, facts: Facts, collapsed: NDArray[np.float32]) -> None:
+    """Fluid and collapsed lung into ``scene.hu``."""
+    assert scene.fluid is not None
+    box = box_of((scene.fluid > 0) | (collapsed > 0.02), 2)
+    if box is None:
+        return
+    scene.fill(box, collapsed[box], 45.0 + 45.0 * min(scene.contrast, 1.0), seal=False)
+    part, amount = scene.hu[box], scene.fluid[box]
+    part += amount * (facts["hu"] - part)
+    scene.fill(box, amount, facts["hu"])
+
+
+_slopes: dict[int, Array] = {}
+
+
+def _slope(guides: Guides, cell: Array) -> Array:
+    """Gradient of the distance from the lung's surface; shorter than 1 in the lung's middle, where it has no direction."""
+    if id(guides) not in _slopes:
+        smooth = ndimage.gaussian_filter(guides.wall_mm, 8.0 / cell)
+        _slopes.clear()
+        _slopes[id(guides)] = np.stack(np.gradient(smooth, *cell)).astype(np.float32)
+    return _slopes[id(guides)]

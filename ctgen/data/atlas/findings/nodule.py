@@ -1,0 +1,99 @@
+"""Lung nodules: solid, round to spiculated, one or two."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ctgen.data.atlas.findings import effusion
+from ctgen.data.atlas.findings.scene import Facts, Others, Scene
+from ctgen.data.atlas.tissue import LOBES, Guides
+
+NAME = "lung_nodule"
+
+
+def draw(rng: np.random.Generator, others: Others, *, guides: Guides, smallest_mm: float) -> Facts:
+    """Nodules keep clear of the lobe that a consolidation would take and of the fluid that an effusion would bring."""
+    count = int(rng.choice([1, 2], p=[0.75, 0.25]))
+    taken = {others["consolidation"]["lobe"]}
+    nodules = []
+    for _ in range(count):
+        lobe = str(rng.choice([name for name in LOBES if name not in taken]))
+        taken.add(lobe)
+        size = float(np.exp(rng.uniform(np.log(max(5.0, smallest_mm)), np.log(max(28.0, 2 * smallest_mm)))))
+        margin = str(rng.choice(["smooth", "lobulated", "spiculated"], p=[0.5, 0.3, 0.2]))
+        if size < 9:
+            margin = "smooth"
+        points = guides.lobe_points[lobe]
+        side = "left" if lobe.endswith("left") else "right"
+        wet = effusion.thickness(points[:, :3].T, others[effusion.NAME], side, guides)
+        fitting = points[(points[:, 3] > size / 2 + 4 + 1.5 * wet)]
+        # A lobe that is mostly under water still has its driest point.
+        if not len(fitting):
+            fitting = points[np.argsort(points[:, 3] - 1.5 * wet)[-20:]]
+        anchor = fitting[int(rng.integers(len(fitting))), :3]
+        nodules.append(
+            {
+                "lobe": lobe,
+                "side": side,
+                "size_mm": round(size),
+                "margin": margin,
+                "hu": round(float(rng.uniform(20, 60)), 1),
+                "anchor_mm": [round(float(value), 1) for value in anchor],
+                "shape_seed": int(rng.integers(2**31)),
+            }
+        )
+    nodules.sort(key=lambda nodule: -nodule["size_mm"])
+    return {"name": NAME, "nodules": nodules}
+
+
+def paint(scene: Scene, facts: Facts) -> Facts | None:
+    """Returns the facts of the nodules in the field of view, or None."""
+    seen = []
+    mask = np.zeros(scene.shape, bool)
+    for nodule in facts["nodules"]:
+        if _paint_one(scene, nodule, mask):
+            seen.append(nodule)
+    scene.masks[NAME] = mask
+    return {**facts, "nodules": seen} if seen else None
+
+
+def _paint_one(scene: Scene, nodule: Facts, mask: np.ndarray) -> bool:
+    spacing = np.array(scene.spacing_mm)
+    centre = scene.voxel_of(np.array(nodule["anchor_mm"]))
+    radius = nodule["size_mm"] / 2
+    reach = np.ceil((radius * 1.6) / spacing).astype(int) + 2
+    low, high = np.floor(centre).astype(int) - reach, np.ceil(centre).astype(int) + reach + 1
+    if (np.rint(centre) < 0).any() or (np.rint(centre) >= np.array(scene.shape)).any():
+        return False
+    box = tuple(slice(max(0, int(a)), min(n, int(b))) for a, b, n in zip(low, high, scene.shape, strict=True))
+    axes = [(np.arange(part.start, part.stop) - c) * s for part, c, s in zip(box, centre, spacing, strict=True)]
+    offset = np.stack(np.meshgrid(*axes, indexing="ij"))
+    distance = np.sqrt((offset**2).sum(0)) + 1e-6
+    outline = radius * _outline(offset / distance, nodule)
+    # Partial volume: a voxel is covered in proportion along its mean width.
+    cover = np.clip((outline - distance) / float(spacing.mean()) + 0.5, 0, 1).astype(np.float32)
+    cover *= scene.free((box[0], box[1], box[2]))
+    part = scene.hu[box]
+    part += cover * np.maximum(nodule["hu"] + 25.0 * scene.contrast - part, 0)
+    inside = cover > 0.5
+    mask[box] |= inside
+    return bool(inside.any())
+
+
+def _outline(direction: np.ndarray, nodule: Facts) -> np.ndarray:
+    """Radius over the largest radius, by direction (3, ...); at most 1 except for the tips of spicules."""
+    rng = np.random.default_rng(nodule["shape_seed"])
+    bumps = {"smooth": 0.05, "lobulated": 0.16, "spiculated": 0.1}[nodule["margin"]]
+    axis = rng.normal(size=3)
+    axis /= np.linalg.norm(axis)
+    along = np.tensordot(axis, direction, 1)
+    shape = 1 - rng.uniform(0.0, 0.2) * (1 - along**2)
+    for _ in range(4):
+        wave = np.tensordot(rng.normal(size=3) * 2.2, direction, 1) + rng.uniform(0, 6.3)
+        shape = shape - bumps / 4 * (1 + np.sin(wave))
+    if nodule["margin"] == "spiculated":
+        for _ in range(14):
+            tip = rng.normal(size=3)
+            tip /= np.linalg.norm(tip)
+            shape = shape + 0.5 * np.clip((np.tensordot(tip, direction, 1) - 0.94) / 0.06, 0, 1) ** 2
+    return np.asarray(shape)

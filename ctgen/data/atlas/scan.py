@@ -1,0 +1,158 @@
+"""One simulated chest CT from (seed, index): anatomy, findings, scanner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ctgen.data.atlas.config import FINDINGS, AtlasThoraxConfig, FindingName
+from ctgen.data.atlas.deform import coordinates
+from ctgen.data.atlas.draws import stream
+from ctgen.data.atlas.findings import cardiomegaly, consolidation, effusion, emphysema, nodule
+from ctgen.data.atlas.findings.scene import Facts, Scene
+from ctgen.data.atlas.image import finish
+from ctgen.data.atlas.patient import Patient, Scanner, draw_patient, draw_scanner
+from ctgen.data.atlas.tissue import AIR_HU, Tissue, load_guides, load_tissue, tone_curve
+from ctgen.volume import Volume
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """``volume`` int16 HU, canonical; ``findings`` are the facts of what is in it, by name; ``masks`` (D, H, W) bool.
+
+    ``labels`` (D, H, W) uint8 are organs as in the atlas (``names``), deformed with the anatomy. ``masks`` also holds
+    "atelectasis" where an effusion collapses lung. Both are None unless they were asked for.
+    """
+
+    volume: Volume
+    findings: dict[str, Facts]
+    patient: Patient
+    scanner: Scanner
+    cardiothoracic_ratio: float | None
+    names: Mapping[int, str] = field(default_factory=dict)
+    labels: NDArray[np.uint8] | None = None
+    masks: dict[str, NDArray[np.bool_]] | None = None
+
+
+def draw_findings(seed: int, index: int, config: AtlasThoraxConfig) -> tuple[dict[str, bool], dict[str, Facts]]:
+    """Which findings the case has, and the facts of all of them: a finding's facts do not depend on which others are present."""
+    guides = load_guides()
+    chances = stream(seed, index, "presence").uniform(size=len(FINDINGS))
+    present = {name: bool(chance < config.probability(name)) for name, chance in zip(FINDINGS, chances, strict=True)}
+    facts: dict[str, Facts] = {}
+    rngs = {name: stream(seed, index, name) for name in FINDINGS}
+    facts[effusion.NAME] = effusion.draw(rngs["pleural_effusion"], facts)
+    facts[cardiomegaly.NAME] = cardiomegaly.draw(rngs["cardiomegaly"], facts)
+    facts[emphysema.NAME] = emphysema.draw(rngs["emphysema"], facts)
+    facts[consolidation.NAME] = consolidation.draw(rngs["consolidation"], facts, guides=guides)
+    smallest = 2 * max(config.spacing_mm)
+    facts[nodule.NAME] = nodule.draw(rngs["lung_nodule"], facts, guides=guides, smallest_mm=smallest)
+    return present, facts
+
+
+def simulate(
+    seed: int,
+    index: int,
+    config: AtlasThoraxConfig | None = None,
+    *,
+    present: Mapping[FindingName, bool] | None = None,
+    with_masks: bool = False,
+) -> Simulated:
+    """The case ``index`` of data set ``seed``; equal bits in every process.
+
+    ``present`` overrides which findings the case has (counterfactuals): all else, noise included, stays as it was. A finding
+    that lies outside the field of view is not in ``findings``.
+    """
+    config = config or AtlasThoraxConfig()
+    tissue = load_tissue(config.spacing_mm)
+    patient = draw_patient(seed, index)
+    scanner = draw_scanner(seed, index, contrast=config.contrast, couch=config.table, noise_hu=config.noise_hu)
+    has, facts = draw_findings(seed, index, config)
+    has |= dict(present or {})
+
+    heart = facts[cardiomegaly.NAME]["scale"] if has[cardiomegaly.NAME] else patient.heart
+    for _ in range(3):
+        scene, cells = _deform(seed, index, config, patient, heart, scanner.contrast)
+        ratio = cardiomegaly.cardiothoracic_ratio(scene)
+        heart, before = cardiomegaly.corrected(heart, ratio, scene, enlarged=has[cardiomegaly.NAME]), heart
+        if heart == before:
+            break
+
+    seen: dict[str, Facts] = {}
+    collapsed = effusion.press(scene, facts[effusion.NAME]) if has[effusion.NAME] else None
+    scene.hu = _sample(scene, cells, patient)
+    if has[emphysema.NAME]:
+        _keep(seen, emphysema.paint(scene, facts[emphysema.NAME]))
+    if collapsed is not None:
+        effusion.paint(scene, facts[effusion.NAME], collapsed)
+        _keep(seen, {**facts[effusion.NAME], "collapse": "atelectasis" in scene.masks})
+    if has[consolidation.NAME]:
+        _keep(seen, consolidation.paint(scene, facts[consolidation.NAME]))
+    if has[nodule.NAME]:
+        _keep(seen, nodule.paint(scene, facts[nodule.NAME]))
+    if has[cardiomegaly.NAME] and ratio is not None and ratio > cardiomegaly.LIMIT:
+        seen[cardiomegaly.NAME] = facts[cardiomegaly.NAME]
+        scene.masks[cardiomegaly.NAME] = scene.of("heart", "atrial_app")
+
+    hu = finish(scene.hu, scene.labels > 0, config.spacing_mm, scanner, stream(seed, index, "noise"))
+    origin = tuple(-(count - 1) / 2 * step for count, step in zip(config.size[::-1], config.spacing_mm[::-1], strict=True))
+    volume = Volume.canonical(hu, config.spacing_mm, (origin[0], origin[1], origin[2]))
+    ordered = {name: seen[name] for name in FINDINGS if name in seen}
+    if not with_masks:
+        return Simulated(volume, ordered, patient, scanner, ratio)
+    masks = {name: mask for name, mask in scene.masks.items() if name in ordered or name == "atelectasis"}
+    return Simulated(volume, ordered, patient, scanner, ratio, dict(tissue.names), scene.labels, masks)
+
+
+def _deform(
+    seed: int, index: int, config: AtlasThoraxConfig, patient: Patient, heart_scale: float, contrast: float
+) -> tuple[Scene, NDArray[np.int32]]:
+    """The case's scene before any voxel is sampled, and the flat index of the nearest atlas voxel."""
+    guides, tissue = load_guides(), load_tissue(config.spacing_mm)
+    where = coordinates(
+        seed, index, patient, guides, heart_scale=heart_scale, size=config.size, spacing_mm=config.spacing_mm,
+        atlas_shape=_shape(tissue.labels), atlas_spacing=tissue.spacing_mm,
+    )  # fmt: skip
+    cells = _nearest(where, tissue.labels.shape)
+    return Scene(seed, index, config.spacing_mm, where, tissue.labels.ravel()[cells], tissue, guides, contrast), cells
+
+
+def _keep(seen: dict[str, Facts], facts: Facts | None) -> None:
+    if facts is not None:
+        seen[facts["name"]] = facts
+
+
+def _shape(array: NDArray[Any]) -> tuple[int, int, int]:
+    d, h, w = array.shape
+    return d, h, w
+
+
+def _nearest(where: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Flat index of the nearest atlas voxel, at the border where ``where`` is outside."""
+    flat = np.zeros(where.shape[1:], np.int32)
+    for axis, count in zip(where, shape, strict=True):
+        cell = np.rint(axis).astype(np.int32)
+        np.clip(cell, 0, count - 1, out=cell)
+        flat *= count
+        flat += cell
+    return flat
+
+
+def _sample(scene: Scene, cells: NDArray[np.int32], patient: Patient) -> NDArray[np.float32]:
+    """HU of this patient without findings: the atlas at ``scene.coordinates``, where there is body; air elsewhere."""
+    tissue: Tissue = scene.tissue
+    body = tissue.near_body.ravel()[cells]
+    hu = np.full(scene.shape, AIR_HU, np.float32)
+    plain = ndimage.map_coordinates(tissue.plain, scene.coordinates[:, body], order=1, mode="nearest", output=np.float32)
+    curve = tone_curve(patient)
+    hu[body] = curve[np.clip(np.rint(plain).astype(np.int32) + 1024, 0, 4095)]
+    if scene.contrast > 0:
+        bright = tissue.near_iodine.ravel()[cells]
+        added = ndimage.map_coordinates(tissue.iodine, scene.coordinates[:, bright], order=1, mode="nearest", output=np.float32)
+        hu[bright] += np.float32(scene.contrast) * added
+    return hu
