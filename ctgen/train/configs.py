@@ -22,7 +22,7 @@ class LatentFlowConfig(ComponentConfig):
     noise_offset: NonNegative = 0.0
     """Standard deviation of a constant added to the noise of each (sample, channel)."""
     context_noise: NonNegative = 0.0
-    """Standard deviation of noise added to the context, which the network is not told of: it learns to forgive its own errors."""
+    """Standard deviation of noise added to the context; the network is not told, and learns to forgive its own errors."""
     text_dropout: Probability = 0.0
     """Share of samples that see the null text; guidance needs some."""
     context_dropout: Probability = 0.0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ctgen.errors import DataError
-from ctgen.interfaces import Condition, Markers, TextFeatures, TrainingSource
+from ctgen.interfaces import Condition, Markers, Predicts, TextFeatures, TrainingSource
 from ctgen.markers import make_markers
 from ctgen.train.configs import LatentFlowConfig
 
@@ -25,6 +25,7 @@ class LatentFlow:
     def __init__(self, config: LatentFlowConfig, *, components: Mapping[str, Any], schedule: Any, rollout: Any) -> None:
         self.config = config
         self.model: nn.Module = components["backbone"]
+        self.predicts: Predicts = components["backbone"].predicts
         self.autoencoder = _on_cpu(components["autoencoder"])
         self.schedule, self.rollout = schedule, rollout
         self._markers: dict[tuple[int, int], Markers] = {}
@@ -61,7 +62,7 @@ class LatentFlow:
         }
 
     def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """{"loss", "loss_t0" .. "loss_t3" by quarter of t (NaN if none fell there), "first_block": share of blocks at slice 0}."""
+        """{"loss", "loss_t0" .. "loss_t3" by quarter of t (NaN: none there), "first_block": share of blocks at slice 0}."""
         clean = batch["target"]
         size, device = len(clean), clean.device
         time = self.schedule.training_times(size, generator).to(device)
@@ -78,7 +79,7 @@ class LatentFlow:
             drop=self._dropped(self.config.text_dropout, size, generator, device),
         )
         prediction = self.model(alpha * clean + sigma * noise, time.float(), condition)
-        wanted = {"velocity": d_alpha * clean + d_sigma * noise, "noise": noise, "clean": clean}[self.model.predicts]
+        wanted = {"velocity": d_alpha * clean + d_sigma * noise, "noise": noise, "clean": clean}[self.predicts]
         errors = (prediction.float() - wanted).square().flatten(1).mean(1)
         quarter = (time.detach() * 4).long().clamp(0, 3)
         first = (batch["position"][:, 0] == 0).float().mean()

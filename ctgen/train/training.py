@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -49,7 +50,7 @@ class Training:
         self.accelerator = make_accelerator(settings.precision)
         self.extra: nn.Module | None = getattr(objective, "extra", None)
         module = _LossModule(objective, self.extra)
-        if not any(parameter.requires_grad for parameter in module.parameters()):
+        if not any(parameter.requires_grad for parameter in objective.model.parameters()):
             raise TrainingError(
                 f"{type(objective).__name__}: no parameter of {type(objective.model).__name__} wants a gradient"
             )
@@ -156,7 +157,7 @@ class Training:
                     self._update_adversary(step)
                 found.update((f"adversary_{name}", value) for name, value in judged.items())
             for name, value in found.items():
-                terms.setdefault(name, []).append(value.detach().double().reshape(()))
+                terms.setdefault(name, []).append(value.detach().float().reshape(()))
         self.average.update(self.objective.model, ema_decay_at(step, settings))
         values, stop = self._over_processes(terms, asked_to_stop())
         self._check_finite(step, values)
@@ -208,7 +209,7 @@ class Training:
         """Means over micro-batches and processes, and whether any process was asked to stop; see Window for NaN."""
         device = self.accelerator.device
         means = [_mean(name, torch.stack(values).to(device)) for name, values in terms.items()]
-        row = torch.stack([*means, torch.tensor(float(stop), dtype=torch.float64, device=device)])
+        row = torch.stack([*means, torch.tensor(float(stop), device=device)])
         rows = self.accelerator.gather(row[None])
         values = torch.stack(
             [_mean(name, column) for name, column in zip([*terms, "stop"], rows.unbind(1), strict=True)]
@@ -259,11 +260,16 @@ def make_accelerator(precision: str) -> Accelerator:
     # Networks may have weights that a step does not use (an unused text pathway, a frozen branch).
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     try:
-        accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=handlers)
+        # Told that there is only a CPU, Accelerate joins torchrun's processes over gloo; not told, each would train alone.
+        cpu = not torch.accelerator.is_available()
+        accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=handlers)
     except ValueError as error:
         raise ConfigError(f"train.precision: {precision} does not run here: {error}", hint="set train.precision=no") from error
     if precision == "fp16" and accelerator.device.type == "cpu":
         raise ConfigError("train.precision: fp16 needs a GPU, this machine has none", hint="set train.precision=bf16 or no")
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if accelerator.num_processes != started:
+        raise TrainingError(f"{started} processes were started (WORLD_SIZE), but Accelerate joined {accelerator.num_processes}")
     return accelerator
 
 

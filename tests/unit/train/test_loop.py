@@ -37,9 +37,9 @@ def contents(folder: Path) -> dict[str, object]:
     """All that must be equal between an uninterrupted and a resumed run."""
     newest = newest_checkpoint(folder / "checkpoints")
     assert newest is not None
-    found: dict[str, object] = {
-        file.name: {name: value.tolist() for name, value in load_file(file).items()} for file in newest.folder.glob("*.safetensors")
-    }
+    found: dict[str, object] = {}
+    for file in newest.folder.glob("*.safetensors"):
+        found[file.name] = {name: value.tolist() for name, value in load_file(file).items()}
     state = torch.load(newest.folder / "state" / "optimisers.pt", weights_only=True)
     found["state"] = json.loads(json.dumps(state, default=lambda value: value.tolist()))
     found["metrics"] = [{key: value for key, value in line.items() if key != "seconds"} for line in read_metrics(folder)]
@@ -87,7 +87,8 @@ def test_lines_after_the_checkpoint_are_written_once(tmp_path):
         file.write('{"step": 13, "lo')
     run(tmp_path / "parts", keep_checkpoints=3)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
-    assert [json.loads(line)["step"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()] == list(range(1, 13))
+    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
@@ -239,7 +240,9 @@ class Slow(Regression):
         time.sleep(0.02)
         return super().batch(source, size, generator)
 
-fit(Slow(adversary=True), Points(), settings(steps=30, workers=int(sys.argv[2])), Path(sys.argv[1]), spec={spec!r}, valid_source=Points(8))
+config = settings(steps=30, workers=int(sys.argv[2]))
+objective = Slow(adversary=True)
+fit(objective, Points(), config, Path(sys.argv[1]), spec={spec!r}, valid_source=Points(8))
 """
 
 

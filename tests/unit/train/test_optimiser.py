@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ctgen.train.optimiser import Average, ema_decay_at, lr_at, make_optimiser
+
+from .toys import Network, settings
+
+
+def test_warm_up_is_linear_and_the_first_update_is_not_zero():
+    config = settings(lr=2e-4, warmup_steps=2000, steps=10_000)
+    assert lr_at(1, config) == pytest.approx(1e-7)
+    assert lr_at(500, config) == pytest.approx(5e-5)
+    assert lr_at(2000, config) == lr_at(9000, config) == 2e-4
+    assert lr_at(1, settings(lr=0.1, warmup_steps=0)) == 0.1
+
+
+def test_inverse_square_root_follows_ctflow():
+    config = settings(lr=2e-4, warmup_steps=2000, decay="inverse-sqrt", steps=1_000_000)
+    for step in (2000, 2001, 100_000, 680_000):
+        assert lr_at(step, config) == pytest.approx(2e-4 / math.sqrt(1 + 2 * (step - 2000) / 1e6), rel=1e-12)
+    assert lr_at(10**12, config) == 1e-6
+    # under the floor already in the warm-up, and with a peak below the floor
+    assert lr_at(1, config) == pytest.approx(1e-7)
+    assert lr_at(10**12, config, peak=1e-8) == pytest.approx(1e-8)
+
+
+def test_cosine_ends_at_a_hundredth():
+    config = settings(lr=1e-3, warmup_steps=100, decay="cosine", steps=1100)
+    assert lr_at(100, config) == pytest.approx(1e-3)
+    assert lr_at(600, config) == pytest.approx(1e-3 * 0.505)
+    assert lr_at(1100, config) == pytest.approx(1e-5)
+    assert lr_at(50, config, peak=2.0) == pytest.approx(1.0)
+    rates = [lr_at(step, config) for step in range(100, 1101)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_only_trainable_parameters_are_updated():
+    network = Network(0.0)
+    optimiser = make_optimiser(network.parameters(), settings(betas=(0.8, 0.95), weight_decay=0.3), lr=0.5)
+    group = optimiser.param_groups[0]
+    assert not any(parameter is network.frozen for parameter in group["params"])
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.5, (0.8, 0.95), 0.3)
+
+
+def test_average_against_the_closed_form():
+    """e_n = sum of p_k (1 - d_k) prod_{j>k} d_j + e_0 prod d_j."""
+    config = settings(ema_decay=0.9)
+    model = nn.Linear(2, 1, bias=False)
+    model.weight.data.fill_(5.0)
+    average = Average(model)
+    values = [1.0, -2.0, 3.0, 7.0]
+    for step, value in enumerate(values, start=1):
+        model.weight.data.fill_(value)
+        average.update(model, ema_decay_at(step, config))
+    decays = [min(0.9, (1 + step) / (10 + step)) for step in range(1, 5)]
+    expected = 5.0 * math.prod(decays)
+    for k, value in enumerate(values):
+        expected += value * (1 - decays[k]) * math.prod(decays[k + 1 :])
+    assert average.values["weight"].tolist() == [[pytest.approx(expected, rel=1e-5)] * 2]
+    assert ema_decay_at(10**6, config) == 0.9
+    assert ema_decay_at(1, settings(ema_decay=0.9, ema_warmup=False)) == 0.9
+
+
+def test_average_copies_buffers_and_frozen_parameters_and_swaps_exactly():
+    model = Network(0.0)
+    average = Average(model)
+    with torch.no_grad():
+        model.frozen.fill_(4.0)
+        model.first.weight.add_(1.0)
+    model.calls += 3
+    average.update(model, 0.5)
+    assert average.values["calls"].item() == 3
+    assert average.values["frozen"].tolist() == [4.0, 4.0]
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    with average.applied_to(model):
+        assert torch.equal(model.first.weight, average.values["first.weight"])
+        assert not torch.equal(model.first.weight, own["first.weight"])
+    assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ctgen.data.labels import LABELS
+from ctgen.errors import DataError
+from ctgen.interfaces import Objective, Prompt, TextFeatures, TextSpec
+from ctgen.train.batches import generator_for
+from ctgen.train.checkpoint import load_weights
+from ctgen.train.configs import ReportLabelsConfig
+from ctgen.train.log import read_metrics
+from ctgen.train.loop import fit
+from ctgen.train.report_labels import FACTS, ReportLabels, facts
+
+from .toys import settings
+
+
+class Encoder(nn.Module):
+    """A bag of characters; the pooled vector has unit length, as CT-CLIP's."""
+
+    def __init__(self, pooled: bool = True) -> None:
+        super().__init__()
+        self.text = TextSpec(16, 8, 16 if pooled else None)
+        self.table = nn.Embedding(128, 16)
+        nn.init.normal_(self.table.weight, generator=torch.Generator().manual_seed(0))
+
+    def encode(self, prompts: list[Prompt]) -> TextFeatures:
+        self.prompts = prompts
+        rows = [self.table(torch.tensor(list(prompt.report.findings.encode()))) for prompt in prompts]
+        tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        mask = nn.utils.rnn.pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
+        pooled = nn.functional.normalize(torch.stack([row.mean(0) for row in rows]), dim=1)
+        return TextFeatures(tokens, mask, pooled if self.text.pooled_width else None)
+
+
+class Source:
+    """Case i is positive for label i; every third has no labels, every fourth no report."""
+
+    def __init__(self, count: int = 18) -> None:
+        self.ids = [str(number) for number in range(count)]
+
+    def record(self, index):
+        report = {"findings": chr(65 + index) * 3, "impressions": "", "clinical_information": "", "technique": ""}
+        labels = {name: int(number == index) for number, name in enumerate(LABELS)}
+        side = "left" if index % 2 else "right"
+        return {
+            "id": str(index), "shape": [40, 8, 8], "report": None if index % 4 == 3 else report,
+            "labels": None if index % 3 == 2 else labels,
+            "meta": {"findings": [{"name": LABELS[index].replace(" ", "_").lower(), "side": side, "size": "large"}]},
+        }  # fmt: skip
+
+
+def build(pooled: bool = True, **fields) -> ReportLabels:
+    return ReportLabels(ReportLabelsConfig(**fields), components={"text_encoder": Encoder(pooled)}, schedule=None, rollout=None)
+
+
+def test_batch_has_reports_with_their_labels_and_facts():
+    objective = build()
+    assert isinstance(objective, Objective)
+    batch = objective.batch(Source(), 60, generator_for(0))
+    seen = set()
+    for prompt, target in zip(batch["prompts"], batch["targets"], strict=True):
+        index = ord(prompt.report.findings[0]) - 65
+        assert index % 4 != 3 and index % 3 != 2
+        assert target.nonzero().flatten().tolist() == [index, 18 + 2 * index + (index % 2 == 0), 54 + 3 * index + 2]
+        seen.add(index)
+    assert len(seen) > 5
+    assert batch["known"].min() == 1 and batch["targets"].shape == (60, 18 + FACTS)
+    slices = [prompt.slices for prompt in batch["prompts"]]
+    assert None in slices and 40 in slices and len(set(slices)) > 5
+    again = objective.batch(Source(), 60, generator_for(0))
+    assert again["prompts"] == batch["prompts"]
+
+
+def test_facts_of_findings():
+    found = [{"name": "Pleural effusion", "side": "both"}, {"name": "unheard of", "side": "left"}, {"name": "Cardiomegaly"}]
+    values = facts(found)
+    place = 2 * LABELS.index("Pleural effusion")
+    assert [number for number, value in enumerate(values) if value] == [place, place + 1]
+
+
+def test_what_is_not_known_costs_nothing():
+    class Partly(Source):
+        def record(self, index):
+            return {**super().record(0), "labels": {LABELS[0]: 1}, "meta": {}}
+
+    objective = build()
+    batch = objective.batch(Partly(), 4, generator_for(0))
+    assert batch["known"].sum(1).tolist() == [1, 1, 1, 1]
+    terms = objective.loss(batch, 1, generator_for(0))
+    assert terms["labels"].item() == pytest.approx(0.6931, abs=1e-3)
+    assert terms["facts"].item() == 0 and torch.isnan(terms["specificity"])
+
+
+def test_a_data_set_without_labels_is_an_error():
+    class Without(Source):
+        def record(self, index):
+            return {**super().record(index), "labels": None}
+
+    with pytest.raises(DataError, match="has both a report and labels"):
+        build().batch(Without(), 1, generator_for(0))
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_it_learns_and_saves_the_encoder_alone(tmp_path, pooled):
+    objective = build(pooled)
+    config = settings(steps=150, batch=16, lr=3e-2, log_every=50, checkpoint_every=150)
+    result = fit(objective, Source(), config, tmp_path, spec={})
+    lines = read_metrics(tmp_path)
+    assert lines[0]["labels"] > 2 * lines[-1]["labels"]
+    assert lines[-1]["recall"] > 0.9 and lines[-1]["specificity"] > 0.9
+    fresh = Encoder(pooled)
+    load_weights(fresh, result.checkpoint / "ema.safetensors")
+    assert (result.checkpoint / "head.safetensors").is_file()
