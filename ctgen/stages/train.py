@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from ctgen.atomic import sha256_of, stable_hash, write_atomically, write_json
+from ctgen.atomic import read_json, sha256_of, stable_hash, write_atomically, write_json
 from ctgen.data.latents import LatentStore
 from ctgen.data.prepared import PreparedCases
 from ctgen.data.source import Source
@@ -90,14 +90,19 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
 
 def trained_component(context: Context, folder: Path) -> Any:
     """The component that the train stage in ``folder`` trained, with its averaged weights, in evaluation mode."""
-    trained = context.recipe.objective.config.trains
-    component = require(context.components, trained)
-    path = weights_file(folder, trained)
-    started = component.weights
-    restore(component, path)
-    origin = started.source if started.label == "TRAINED" else f"from {started.label}"
-    component.weights = WeightsInfo("TRAINED", origin, sha256_of(path))
+    component = require(context.components, context.recipe.objective.config.trains)
+    restore(component, weights_file(folder, context.recipe.objective.config.trains))
+    adopt_trained(context, folder)
     return component.to(device()).eval()
+
+
+def adopt_trained(context: Context, folder: Path) -> None:
+    """Let the trained component's provenance say so: TRAINED, from what, with the hash of the result."""
+    trained = context.recipe.objective.config.trains
+    summary = read_json(folder / "summary.json")
+    require(context.components, trained).weights = WeightsInfo(
+        "TRAINED", f"{summary['steps']} steps from {summary['started_from']}", summary["weights_sha256"]
+    )
 
 
 def _source(context: Context, split: Any) -> Source | None:

@@ -1,0 +1,5 @@
+"""``python -m ctgen``: the same as the command ``ctgen``."""
+
+from ctgen.cli import main
+
+main()
