@@ -40,7 +40,9 @@ def check_metric(metric: Any, *, items: Sequence[EvaluationItem] | None = None, 
         merged.merge(pickle.loads(pickle.dumps(_seen(pickle.loads(fresh), items[half:]))))
         late = _seen(pickle.loads(fresh), [])
         late.merge(_seen(pickle.loads(fresh), items))
-    equal("keys of compute() and of higher_is_better", sorted(values), sorted(metric.higher_is_better))
+    unknown = frozenset(values) - frozenset(metric.higher_is_better)
+    expect(not unknown, f"compute(): {sorted(unknown)} have no direction in higher_is_better {sorted(metric.higher_is_better)}")
+    expect(bool(values), f"compute(): 0 values of {len(items)} cases, wanted at least 1")
     for key, value in values.items():
         expect(isinstance(value, float) and math.isfinite(value), f"{key}: found {value!r}, wanted a finite float")
     _same("compute() twice", whole.compute(), values, 0.0)

@@ -20,7 +20,8 @@ READS = ("latents", "volumes", "reports")
 def check_objective(objective: Any, source: TrainingSource, *, size: int = 2, step: int = 1, tolerance: float = 1e-6) -> None:
     """Seeded batches on the CPU, a finite scalar loss that reaches the model, an adversary that learns if there is one.
 
-    ``source``: see MemorySource. ``step``: the step to test at, after any warm-up of the adversary.
+    An ``extra`` module, trained beside the model and thrown away, is allowed. ``source``: see MemorySource. ``step``: the
+    step to test at, after any warm-up of the adversary.
     """
     expect(objective.trains in TRAINS, f"trains: found {objective.trains!r}, wanted one of {TRAINS}")
     expect(objective.reads in READS, f"reads: found {objective.reads!r}, wanted one of {READS}")
@@ -33,7 +34,22 @@ def check_objective(objective: Any, source: TrainingSource, *, size: int = 2, st
     expect(isinstance(objective.model, nn.Module), f"model: found {type(objective.model).__name__}, wanted an nn.Module")
     trained = [parameter for parameter in objective.model.parameters() if parameter.requires_grad]
     expect(bool(trained), "model: 0 parameters to train, wanted at least 1")
+    extra = list(objective.extra.parameters()) if getattr(objective, "extra", None) is not None else []
+    kept = [parameter.detach().clone() for parameter in (*trained, *extra)]
+    random = seeded(7)
+    with torch.no_grad():  # a head that begins at zero passes nothing on to the model
+        for parameter in extra:
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=random))
+    try:
+        _check_batch(objective, source, size)
+        _check_loss(objective, objective.batch(source, size, seeded(5)), step, trained, tolerance)
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip((*trained, *extra), kept, strict=True):
+                parameter.copy_(value)
 
+
+def _check_batch(objective: Any, source: TrainingSource, size: int) -> None:
     with global_rng_untouched("batch"):
         batch = objective.batch(source, size, seeded(5))
     _same("batch with one seed, twice", objective.batch(source, size, seeded(5)), batch, 0.0)
@@ -47,6 +63,8 @@ def check_objective(objective: Any, source: TrainingSource, *, size: int = 2, st
     expect(not away, f"batch: tensors on {sorted(away)}, wanted cpu")
     pickle.dumps(batch)
 
+
+def _check_loss(objective: Any, batch: Mapping[str, Any], step: int, trained: list[nn.Parameter], tolerance: float) -> None:
     state = torch.get_rng_state()
     losses = objective.loss(batch, step, seeded(9))
     expect(torch.equal(state, torch.get_rng_state()), "loss: drew from torch's global generator; draw from the one passed")
@@ -76,7 +94,7 @@ def _check_learns(
     gradients: Sequence[Tensor | None],
     loss: float,
 ) -> None:
-    """Some small step against the gradient must lower the loss on the same batch; the parameters are put back afterwards."""
+    """Some small step against the gradient must lower the loss on the same batch."""
     kept = [parameter.detach().clone() for parameter in trained]
     steepness = sum(float(gradient.square().sum()) for gradient in gradients if gradient is not None)
     found = []
@@ -86,9 +104,6 @@ def _check_learns(
                 if gradient is not None:
                     parameter.copy_(value - share * abs(loss) / steepness * gradient)
             found.append(float(objective.loss(batch, step, seeded(9))["loss"]))
-    with torch.no_grad():
-        for parameter, value in zip(trained, kept, strict=True):
-            parameter.copy_(value)
     expect(min(found) < loss, f"loss: {loss:.7g} before and at best {min(found):.7g} after a step against its gradient")
 
 
