@@ -149,6 +149,17 @@ def test_batch_elements_do_not_mix() -> None:
         assert torch.allclose(model(noisy[only], time[only], dataclasses.replace(given, text=text)), together[only], atol=1e-5)
 
 
+@torch.no_grad()
+def test_bfloat16_is_near_float32() -> None:
+    model = awake(tiny_stdit(text="tokens"))
+    noisy, time, given = draw(2, 16, 4, 4, 4), torch.tensor([0.1, 0.5]), condition(2, tokens=4, context=draw(2, 16, 4, 4, 4))
+    exact = model(noisy, time, given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model(noisy, time, given)
+    assert mixed.dtype == torch.float32 and relative(mixed, exact) < 0.03
+    assert relative(model.bfloat16()(noisy, time, given), exact) < 0.06
+
+
 def test_check_finds_what_does_not_divide() -> None:
     sizes = Sizes((30, 248, 120), LatentSpec(16, (1, 8, 8)), TextSpec(48, 12, None), (30, 31, 15), 15)
     problems = dict.fromkeys(StditConfig().check(sizes))
