@@ -34,7 +34,7 @@ def lung_fraction(volume: Volume) -> float:
 
 
 def bone_offset_mm(volume: Volume) -> float | None:
-    """How far bone lies behind (+) the middle of the body of a canonical volume; contrast pulls it forward. None without bone."""
+    """How far bone lies behind (+) the middle of a canonical body; contrast pulls it forward. None without bone."""
     coarse = resample(clip_padding(volume), [max(COARSE_MM, own) for own in volume.spacing_mm])
     tissue = tissue_mask(coarse)
     bone = tissue & (coarse.hu > BONE_HU)

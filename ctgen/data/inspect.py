@@ -38,12 +38,15 @@ class Inspection:
     remarks: tuple[str, ...] = ()
     error: str | None = None
 
+    def __str__(self) -> str:
+        return format_inspection(self)
+
 
 def inspect_path(path: Path | str, *, progress: Callable[[int, int], None] | None = None) -> list[Inspection]:
     """One Inspection for a file, one per scan for a folder (at any depth, unreadable ones included).
 
-    ``progress(scans done, scans)``. Raises VolumeError for a single file that cannot be read, MissingFileError for no such path,
-    DataError for a folder without scans.
+    ``progress(scans done, scans)``. Raises VolumeError for a single file that cannot be read, MissingFileError
+    for no such path, DataError for a folder without scans.
     """
     path = Path(path)
     if not path.exists():

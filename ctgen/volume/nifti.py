@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,10 +172,8 @@ def _open(path: Path) -> IO[bytes]:
     magic = raw.read(2)
     raw.seek(0)
     if magic == b"\x1f\x8b":
-        stack = contextlib.ExitStack()
-        stack.callback(raw.close)
-        stream = gzip.GzipFile(fileobj=raw)
-        return _Closing(stream, raw)  # type: ignore[return-value]
+        raw.close()
+        return gzip.open(path, "rb")  # type: ignore[return-value]
     if path.name.lower().endswith(".gz"):
         raw.close()
         raise VolumeError(
@@ -185,18 +182,6 @@ def _open(path: Path) -> IO[bytes]:
             hint="is it a text or web page saved by mistake?",
         )
     return raw
-
-
-class _Closing(io.BufferedReader):
-    """A buffered gzip stream that closes the file under it."""
-
-    def __init__(self, stream: gzip.GzipFile, raw: IO[bytes]) -> None:
-        super().__init__(stream, 1 << 20)  # type: ignore[arg-type]
-        self._file = raw
-
-    def close(self) -> None:
-        super().close()
-        self._file.close()
 
 
 def _skip(stream: IO[bytes], count: int) -> None:
