@@ -30,11 +30,11 @@ class LatentFlowConfig(ComponentConfig):
 
 
 class ReportLabelsConfig(ComponentConfig):
-    """The text encoder learns to state a report's labels, and the sides and sizes of findings where they are known."""
+    """The text encoder learns to state a report's labels, and side, size and lobe of findings where they are known."""
 
     trains: ClassVar[Literal["text_encoder"]] = "text_encoder"
     reads: ClassVar[Literal["reports"]] = "reports"
     sections: ClassVar[frozenset[str]] = frozenset({"text_encoder"})
 
     facts: NonNegative = 1.0
-    """Weight of the sides and sizes beside the labels."""
+    """Weight of side, size and lobe beside the labels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,18 +14,26 @@ from ctgen.errors import DataError
 from ctgen.interfaces import Prompt, Report, TextFeatures, TrainingSource
 from ctgen.train.configs import ReportLabelsConfig
 
-SIDES = {"left": (0,), "right": (1,), "both": (0, 1), "bilateral": (0, 1)}
-"""Values of a finding's ``side`` and the targets (left, right) that they set."""
-SIZES = {"small": 0, "mild": 0, "moderate": 1, "medium": 1, "large": 2, "severe": 2}
-"""Values of a finding's ``size`` and their target."""
-FACTS = len(LABELS) * (2 + 3)
+FACTS = ("left", "right", "small", "moderate", "large", "upper", "middle", "lower")
+"""What is learnt about each label beside its presence."""
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "left": ("left",),
+    "right": ("right",),
+    **dict.fromkeys(("both", "bilateral"), ("left", "right")),
+    **dict.fromkeys(("small", "mild", "focal"), ("small",)),
+    **dict.fromkeys(("moderate", "segmental"), ("moderate",)),
+    **dict.fromkeys(("large", "severe", "marked", "extensive"), ("large",)),
+}
+"""Values of a finding's ``side``, ``size``, ``severity`` and ``extent``, and the facts that they state."""
+SMALL_MM, LARGE_MM = 10, 20
+"""A size in mm below the first is small, from the second on large."""
 
 MOST_TRIES = 200
 PLAUSIBLE_SLICES = (32, 512)
 
 
 class ReportLabels:
-    """See ReportLabelsConfig. ``extra`` is the head: layer norm, then one logit per label, side and size."""
+    """See ReportLabelsConfig. ``extra`` is the head: layer norm, then a logit per label and fact."""
 
     trains: ClassVar[Literal["text_encoder"]] = "text_encoder"
     reads: ClassVar[Literal["reports"]] = "reports"
@@ -38,7 +46,7 @@ class ReportLabels:
         self.model: nn.Module = components["text_encoder"]
         spec = components["text_encoder"].text
         width = spec.pooled_width or spec.width
-        head = nn.Linear(width, len(LABELS) + FACTS)
+        head = nn.Linear(width, len(LABELS) * (1 + len(FACTS)))
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         # the norm undoes the unit length that encoders like CT-CLIP give their vector
@@ -58,7 +66,7 @@ class ReportLabels:
             stated = [float(name in record["labels"]) for name in LABELS]
             findings = record.get("meta", {}).get("findings")
             targets.append([*labels, *facts(findings or ())])
-            known.append([*stated, *([float(findings is not None)] * FACTS)])
+            known.append([*stated, *([float(findings is not None)] * (len(LABELS) * len(FACTS)))])
         return {"prompts": prompts, "targets": torch.tensor(targets), "known": torch.tensor(known)}
 
     def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
@@ -84,22 +92,35 @@ class ReportLabels:
 
 
 def facts(findings: Any) -> list[float]:
-    """Targets of sides (left, right per label), then of sizes (small, moderate, large per label), from a case's findings.
+    """1 for every stated fact, label by label in the order of FACTS; 0 elsewhere.
 
-    ``findings``: mappings with ``name`` (a label, case and underscores apart), perhaps ``side`` and ``size`` (SIDES, SIZES).
+    ``findings``: mappings, or a mapping of them, with ``name`` (a label, but for case and underscores) and perhaps ``side``,
+    ``size``, ``severity``, ``extent`` (see WORDS), ``lobe``, ``size_mm``, or lists of parts that have these.
     """
     names = {name.lower(): number for number, name in enumerate(LABELS)}
-    values = [0.0] * FACTS
-    for finding in findings:
-        label = names.get(str(finding.get("name", "")).replace("_", " ").lower())
-        if label is None:
-            continue
-        for side in SIDES.get(str(finding.get("side")), ()):
-            values[2 * label + side] = 1.0
-        size = SIZES.get(str(finding.get("size")))
-        if size is not None:
-            values[2 * len(LABELS) + 3 * label + size] = 1.0
+    values = [0.0] * (len(LABELS) * len(FACTS))
+    for finding in findings.values() if isinstance(findings, Mapping) else findings:
+        label = names.get(str(finding.get("name")).replace("_", " ").lower())
+        if label is not None:
+            for fact in _stated(finding):
+                values[label * len(FACTS) + FACTS.index(fact)] = 1.0
     return values
+
+
+def _stated(finding: Mapping[str, Any]) -> Iterator[str]:
+    """The facts that a finding and its parts state."""
+    yield from WORDS.get(str(finding.get("side")), ())
+    degrees = [fact for key in ("size", "severity", "extent") for fact in WORDS.get(str(finding.get(key)), ())]
+    if not degrees and "size_mm" in finding:
+        size_mm = float(finding["size_mm"])
+        degrees = ["small" if size_mm < SMALL_MM else "moderate" if size_mm < LARGE_MM else "large"]
+    yield from degrees
+    yield from (level for level in FACTS[5:] if str(finding.get("lobe", "")).startswith(level))
+    for parts in finding.values():
+        if isinstance(parts, list):
+            for part in parts:
+                if isinstance(part, Mapping):
+                    yield from _stated(part)
 
 
 def _pooled(features: TextFeatures) -> Tensor:

@@ -64,21 +64,36 @@ def test_batch_has_reports_with_their_labels_and_facts():
     for prompt, target in zip(batch["prompts"], batch["targets"], strict=True):
         index = ord(prompt.report.findings[0]) - 65
         assert index % 4 != 3 and index % 3 != 2
-        assert target.nonzero().flatten().tolist() == [index, 18 + 2 * index + (index % 2 == 0), 54 + 3 * index + 2]
+        assert target.nonzero().flatten().tolist() == [index, 18 + 8 * index + (index % 2 == 0), 18 + 8 * index + 4]
         seen.add(index)
     assert len(seen) > 5
-    assert batch["known"].min() == 1 and batch["targets"].shape == (60, 18 + FACTS)
+    assert batch["known"].min() == 1 and batch["targets"].shape == (60, 18 + 18 * len(FACTS))
     slices = [prompt.slices for prompt in batch["prompts"]]
     assert None in slices and 40 in slices and len(set(slices)) > 5
     again = objective.batch(Source(), 60, generator_for(0))
     assert again["prompts"] == batch["prompts"]
 
 
-def test_facts_of_findings():
-    found = [{"name": "Pleural effusion", "side": "both"}, {"name": "unheard of", "side": "left"}, {"name": "Cardiomegaly"}]
-    values = facts(found)
-    place = 2 * LABELS.index("Pleural effusion")
-    assert [number for number, value in enumerate(values) if value] == [place, place + 1]
+@pytest.mark.parametrize(
+    ("finding", "expected"),
+    [
+        ({"name": "pleural_effusion", "side": "bilateral", "parts": [{"side": "left", "size": "small"}]}, "left right small"),
+        ({"name": "Lung nodule", "nodules": [{"lobe": "upper_left", "side": "left", "size_mm": 12}]}, "left moderate upper"),
+        (
+            {"name": "Consolidation", "extent": "extensive", "lobe": "lower_right", "size_mm": 8, "side": "right"},
+            "right large lower",
+        ),
+        ({"name": "Emphysema", "severity": "mild", "lobe": "upper lobes"}, "small upper"),
+        ({"name": "Cardiomegaly", "anchor_mm": [1.0, 2.0]}, ""),
+        ({"name": "unheard of", "side": "left"}, None),
+    ],
+)
+def test_facts_of_a_finding(finding, expected):
+    for findings in ([finding], {"any": finding}):
+        values = facts(findings)
+        stated = {(LABELS[number // 8], FACTS[number % 8]) for number, value in enumerate(values) if value}
+        label = finding["name"].replace("_", " ").capitalize()
+        assert stated == ({(label, fact) for fact in expected.split()} if expected is not None else set())
 
 
 def test_what_is_not_known_costs_nothing():
