@@ -92,9 +92,8 @@ def _columns(path: Path, header: list[str]) -> dict[str, int]:
             raise DataError(f"{path}:1: the columns {', '.join(header[index] for index in hits)} mean the same; keep one")
         if hits:
             columns[meaning] = hits[0]
-    near = next(
-        (hint for name in header if (hint := did_you_mean(name.lower(), ["id", "report", "findings", "impressions"]))), ""
-    )
+    unknown = [name for index, name in enumerate(lower) if index not in columns.values()]
+    near = next((hint for name in unknown if (hint := did_you_mean(name, ["id", "report", "findings", "impressions"]))), "")
     if len(header) == 1 and ";" in header[0]:
         near = "the cells are separated by ';': save the table with commas"
     if "id" not in columns:

@@ -112,13 +112,15 @@ def _parse(path: Path) -> Any:
     import nibabel
 
     with _errors(path), _open(path) as stream:
-        start = stream.read(540)
-    sizes = [int.from_bytes(start[:4], order, signed=True) for order in ("little", "big")] if len(start) >= 348 else []
+        start = stream.read(348)
+        sizes = [int.from_bytes(start[:4], order, signed=True) for order in ("little", "big")] if len(start) == 348 else []
+        if 540 in sizes:
+            start += stream.read(540 - 348)
     if 540 in sizes and len(start) == 540:
         header = nibabel.Nifti2Header(start, check=False)
         known = bytes(header["magic"])[:3] in (b"n+2",)
     elif 348 in sizes:
-        header = nibabel.Nifti1Header(start[:348], check=False)
+        header = nibabel.Nifti1Header(start, check=False)
         known = bytes(header["magic"])[:3] in (b"n+1",)
     else:
         raise VolumeError(path, f"not a NIfTI file (it begins with {start[:12]!r})")

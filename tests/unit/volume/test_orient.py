@@ -21,9 +21,9 @@ AXES = [
 ]
 
 
-def volume_along(axes: np.ndarray, turn: np.ndarray = np.eye(3)) -> Volume:
+def volume_along(axes: np.ndarray, turn: np.ndarray | None = None) -> Volume:
     affine = np.eye(4)
-    affine[:3, :3] = turn @ axes * [2.5, 0.7, 0.9]
+    affine[:3, :3] = (axes if turn is None else turn @ axes) * [2.5, 0.7, 0.9]
     affine[:3, 3] = (-10.0, 20.0, -300.0)
     return Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine)
 
