@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 from collections.abc import Iterable
 from pathlib import Path
@@ -109,6 +110,8 @@ class NoFields(ComponentConfig):
     pass
 
 
+_NUMBERS = itertools.count()
+
 FULL = """\
 data: {use: scans, cases: 4}
 autoencoder: codec
@@ -164,7 +167,8 @@ def fake_host() -> Host:
 
 def with_preset(host: Host, folder: Path, monkeypatch, name: str, text: str) -> None:
     """Ship ``text`` as a preset from an importable package below ``folder``."""
-    package = folder / f"preset_package_{name.replace('-', '_')}"
+    # Its own name each time, because Python remembers packages for the whole session.
+    package = folder / f"preset_package_{next(_NUMBERS)}"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "recipe.yaml").write_text(text, encoding="utf-8")
