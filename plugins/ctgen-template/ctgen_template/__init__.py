@@ -1,0 +1,1 @@
+"""A backbone of my own for ctgen."""
