@@ -59,7 +59,7 @@ def montage(
 def overview(
     volume: Volume, path: Path, title: str = "", *, window: str | tuple[float, float] = "wide", boundaries: Sequence[int] = ()
 ) -> Path:
-    """A single volume: six axial planes (lower row: the lower three), three coronal, three sagittal; captions in % of the way."""
+    """A single volume: six axial planes (the lower three in the lower row), three coronal and three sagittal ones."""
     heights = relative_heights(6)
     seams = tuple(boundaries)
     rows = [

@@ -56,10 +56,8 @@ def _row(key: str, score: Mapping[str, Any]) -> str:
     better = {True: "higher", False: "lower"}.get(score.get("higher_is_better"), "")  # type: ignore[arg-type]
     meaning = str(score.get("meaning", ""))
     kind = "floor" if meaning.startswith("floor:") else "score"
-    return (
-        f'<tr class="{kind}"><td>{escape(key)}</td><td class="number">{number(score["value"])}</td>'
-        f'<td class="number">{interval}</td><td class="number">{int(score["n"])}</td><td>{better}</td><td>{escape(meaning)}</td></tr>'
-    )
+    numbers = "".join(f'<td class="number">{text}</td>' for text in (number(score["value"]), interval, int(score["n"])))
+    return f'<tr class="{kind}"><td>{escape(key)}</td>{numbers}<td>{better}</td><td>{escape(meaning)}</td></tr>'
 
 
 def _by_case(per_case: Mapping[str, Mapping[str, Any]]) -> str:
