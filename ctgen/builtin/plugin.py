@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ctgen.builtin import configs
 from ctgen.builtin.exporter_configs import ExporterConfig
+from ctgen.data.atlas.config import AtlasThoraxConfig
 from ctgen.data.folder_config import FolderConfig
 from ctgen.evaluate.configs import ContinuityConfig, CostConfig, HuHistogramConfig, ReconstructionConfig
 from ctgen.hookspecs import hookimpl
@@ -48,6 +49,12 @@ def ctgen_register(registrar: Registrar) -> None:
     )
     registrar.dataset(
         "folder", target="ctgen.data.folder:FolderDataset", config=FolderConfig, summary="any folder of scans, with reports.csv"
+    )
+    registrar.dataset(
+        "atlas-thorax",
+        target="ctgen.data.atlas.dataset:AtlasThorax",
+        config=AtlasThoraxConfig,
+        summary="chest CT simulated from a real scan, with known findings and reports",
     )
     exporters = {"nifti": ("NiftiExporter", ".nii.gz"), "mha": ("MhaExporter", ".mha"), "nrrd": ("NrrdExporter", ".nrrd")}
     for name, (target, suffix) in exporters.items():

@@ -32,7 +32,9 @@ def _in_plane(hu: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return np.asarray(ndimage.gaussian_filter(hu, (0, sigma, sigma), truncate=3.0))
 
 
-def _noise(shape: tuple[int, ...], body: NDArray[np.bool_], spacing_mm: Spacing, scanner: Scanner, rng: np.random.Generator) -> Array:
+def _noise(
+    shape: tuple[int, ...], body: NDArray[np.bool_], spacing_mm: Spacing, scanner: Scanner, rng: np.random.Generator
+) -> Array:
     """Correlated in plane by ``scanner.grain`` voxels; more in the middle of the body and in wide slices, less in air."""
     sigma = (0.35 if spacing_mm[0] < 4 else 0.0, scanner.grain, scanner.grain)
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, truncate=3.0, mode="wrap")
@@ -60,7 +62,9 @@ def _noise(shape: tuple[int, ...], body: NDArray[np.bool_], spacing_mm: Spacing,
     return np.asarray(noise)
 
 
-def _couch(hu: NDArray[np.float32], body: NDArray[np.bool_], spacing_mm: Spacing, scanner: Scanner, rng: np.random.Generator) -> None:
+def _couch(
+    hu: NDArray[np.float32], body: NDArray[np.bool_], spacing_mm: Spacing, scanner: Scanner, rng: np.random.Generator
+) -> None:
     """Draw the couch behind the body, the same in every slice; thin shells thinner than a voxel keep their mass."""
     gap, rise, thick = rng.uniform(3, 9), rng.uniform(0.2, 0.45), rng.uniform(1.2, 2.4)
     if scanner.couch == "none":

@@ -90,7 +90,7 @@ def simulate(
         _keep(seen, emphysema.paint(scene, facts[emphysema.NAME]))
     if collapsed is not None:
         effusion.paint(scene, facts[effusion.NAME], collapsed)
-        _keep(seen, {**facts[effusion.NAME], "collapse": "atelectasis" in scene.masks})
+        _keep(seen, effusion.measured(scene, facts[effusion.NAME]))
     if has[consolidation.NAME]:
         _keep(seen, consolidation.paint(scene, facts[consolidation.NAME]))
     if has[nodule.NAME]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ctgen.data.atlas.atlas import Atlas, load_atlas
 from ctgen.data.atlas.added_labels import OUTSIDE
+from ctgen.data.atlas.atlas import Atlas, load_atlas
 from ctgen.data.atlas.patient import Patient
 
 Array = NDArray[Any]

@@ -94,6 +94,19 @@ def press(scene: Scene, facts: Facts) -> NDArray[np.float32] | None:
     return collapsed
 
 
+def measured(scene: Scene, facts: Facts) -> Facts:
+    """The facts with ``size_mm`` per side (the widest ball that fits into the fluid) and without a side that holds none."""
+    parts = []
+    for part in facts["parts"]:
+        mask = scene.masks[NAME] & scene.of(f"lobe_{part['side']}")
+        box = box_of(mask)
+        if box is not None:
+            widest = float(ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=scene.spacing_mm).max())
+            parts.append({**part, "size_mm": max(1, round(2 * widest - float(np.mean(scene.spacing_mm))))})
+    side = facts["side"] if len(parts) == len(facts["parts"]) else parts[0]["side"]
+    return {**facts, "side": side, "parts": parts, "collapse": "atelectasis" in scene.masks}
+
+
 def paint(scene: Scene, facts: Facts, collapsed: NDArray[np.float32]) -> None:
     """Fluid and collapsed lung into ``scene.hu``."""
     assert scene.fluid is not None
