@@ -53,7 +53,7 @@ def write_volume(volume: Volume, path: Path | str) -> Path:
     """Write atomically in the format of the suffix; int16 where every value is a whole number in range, else float32.
 
     The affine is kept in full (NIfTI: sform and qform alike). Raises VolumeError: unknown suffix, NaN or infinite voxels,
-    a single slice.
+    a single slice, a folder or disk that does not take it.
     """
     path = Path(path)
     suffix = volume_suffix(path)
@@ -71,4 +71,7 @@ def write_volume(volume: Volume, path: Path | str) -> Path:
             if companion != temporary:
                 companion.replace(path.with_name(companion.name))
 
-    return write_atomically(path, write)
+    try:
+        return write_atomically(path, write)
+    except OSError as error:
+        raise VolumeError(path, f"cannot be written: {error.strerror or error}") from error

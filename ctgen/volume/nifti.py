@@ -25,7 +25,7 @@ from ctgen.volume.voxels import to_voxels
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
 NUMBERS = frozenset({2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280})
-COMPRESSION = 4
+COMPRESSION = 1
 
 
 def read_header(path: Path) -> Header:

@@ -137,6 +137,12 @@ def test_a_volume_without_an_inverse_is_refused(tmp_path: Path) -> None:
         write_volume(Volume(np.zeros((2, 2, 2), np.int16), np.zeros((4, 4))), tmp_path / "v.nii")
 
 
+def test_a_place_that_takes_no_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(VolumeError, match="cannot be written"):
+        write_volume(Volume.canonical(np.zeros((2, 2, 2), np.int16), (1, 1, 1)), tmp_path / "file" / "v.nii.gz")
+
+
 def test_mhd_brings_its_voxels_along(tmp_path: Path) -> None:
     write_volume(Volume.canonical(np.ones((2, 3, 4), np.int16), (1, 1, 1)), tmp_path / "v.mhd")
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".mhd", ".zraw"]
