@@ -361,6 +361,9 @@ class Objective(Protocol):
     """What a training run optimises. ``target(config, *, components, schedule, rollout)`` builds it.
 
     ``trains`` names the recipe section whose component is trained; ``reads`` which store the batches come from.
+    May also have ``extra: nn.Module`` (trained and saved beside the model, not averaged), ``prepare(source)`` (called once before
+    the first batch) and ``finish(source, generator) -> Mapping[str, str]`` (metadata kept with the final weights). A logged NaN
+    means "nothing to say this step" and is left out of means.
     """
 
     trains: ClassVar[Literal["backbone", "autoencoder", "text_encoder"]]
