@@ -115,7 +115,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Moments of q(latent | volume), both (B, c, d, h, w) float32, in the autoencoder's raw latent units; what the cache stores."""
+    """Moments of q(latent | volume), (B, c, d, h, w) float32 in the autoencoder's raw latent units; what the cache stores."""
 
     mean: Tensor
     logvar: Tensor | None = None
@@ -188,7 +188,13 @@ class Denoise(Protocol):
     """Integrates one block from noise to data: context (c, d_ctx, h, w) or None -> block (c, block, h, w)."""
 
     def __call__(
-        self, *, shape: tuple[int, int, int, int], context: Tensor | None, start: int, depth: int | None, generator: torch.Generator
+        self,
+        *,
+        shape: tuple[int, int, int, int],
+        context: Tensor | None,
+        start: int,
+        depth: int | None,
+        generator: torch.Generator,
     ) -> Tensor: ...
 
 
@@ -261,8 +267,15 @@ class Rollout(Protocol):
         """Cut one training block from a finalised volume latent (c, d, h, w)."""
 
     def generate(
-        self, denoise: Denoise, *, shape: tuple[int, int, int], depth: int | None, markers: Markers, head: Tensor | None,
-        generator: torch.Generator, progress: Callable[[int, int], None] | None = None,
+        self,
+        denoise: Denoise,
+        *,
+        shape: tuple[int, int, int],
+        depth: int | None,
+        markers: Markers,
+        head: Tensor | None,
+        generator: torch.Generator,
+        progress: Callable[[int, int], None] | None = None,
     ) -> RolloutResult:
         """Compose a volume of ``depth`` latent slices (None: until the stop rule fires) of ``shape`` (c, h, w).
 
@@ -322,7 +335,7 @@ class Exporter(Protocol):
 
 @dataclass(frozen=True)
 class CaseRequest:
-    """What a generator is asked for. ``slices`` axial slices (None: the model decides), spacing (D, H, W) mm or the model's own."""
+    """What a generator is asked for: ``slices`` (None: the model decides), spacing (D, H, W) in mm (None: the model's own)."""
 
     id: str
     report: Report
@@ -341,7 +354,8 @@ class Generator(Protocol):
 class TrainingSource(Protocol):
     """What an objective draws from: the prepared cases of one split, by index; every read is lazy."""
 
-    ids: Sequence[str]
+    @property
+    def ids(self) -> Sequence[str]: ...
 
     def volume(self, index: int, slices: slice | None = None) -> Tensor:
         """(D, H, W) float32 HU on the prepared grid (or just ``slices`` of D)."""
@@ -361,8 +375,8 @@ class Objective(Protocol):
     """What a training run optimises. ``target(config, *, components, schedule, rollout)`` builds it.
 
     ``trains`` names the recipe section whose component is trained; ``reads`` which store the batches come from.
-    May also have ``extra: nn.Module`` (trained and saved beside the model, not averaged), ``prepare(source)`` (called once before
-    the first batch) and ``finish(source, generator) -> Mapping[str, str]`` (metadata kept with the final weights). A logged NaN
+    May also have ``extra: nn.Module`` (trained and saved beside the model, not averaged), ``prepare(source)`` (called before
+    the first batch), ``finish(source, generator) -> Mapping[str, str]`` (metadata kept with the final weights). A logged NaN
     means "nothing to say this step" and is left out of means.
     """
 
