@@ -21,7 +21,7 @@ class CtgenError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+        return f"{self.message}\n  " + self.hint.replace("\n", "\n  ") if self.hint else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Sub-classes take other arguments than Exception.args holds; workers must still be able to send them.

@@ -47,7 +47,10 @@ def inspect(
       ctgen data inspect scan.nii.gz
       ctgen data inspect scans/
     """
-    from ctgen.data.inspect import inspect_path
+    from ctgen.console import Console
+    from ctgen.data.inspect import inspect_path, render
 
-    for inspection in inspect_path(path):
-        typer.echo(str(inspection))
+    with Console() as console:
+        with console.task("inspect", unit="scans") as task:
+            found = inspect_path(path, progress=lambda done, total: task.set(done, total=total))
+        console.result(render(found))

@@ -7,7 +7,12 @@ from typing import Annotated, Any
 import typer
 
 # Help is plain text on purpose: the same in a terminal, a log and a pager, and 0.1 s faster.
-PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+PLAIN: dict[str, Any] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or preset:NAME.", show_default=False)]
 Overrides = Annotated[
