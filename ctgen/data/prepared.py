@@ -57,7 +57,9 @@ class PreparedCases:
 
     def __init__(self, folder: Path) -> None:
         if not (folder / "manifest.json").is_file():
-            raise StageError(f"{folder} holds no prepared cases (no manifest.json)", hint="run the prepare stage: ctgen run RECIPE")
+            raise StageError(
+                f"{folder} holds no prepared cases (no manifest.json)", hint="run: ctgen run RECIPE --until prepare"
+            )
         self.folder = folder
         self.manifest: dict[str, Any] = read_json(folder / "manifest.json")
         self._records: dict[str, dict[str, Any]] = {}

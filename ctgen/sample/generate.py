@@ -16,6 +16,7 @@ from ctgen.sample.generator import ComposedGenerator
 from ctgen.stages import open_run
 from ctgen.stages.components import build_components, device, weights_labels
 from ctgen.stages.context import Context
+from ctgen.stages.plan import trains
 from ctgen.stages.sample import composed, sidecar
 from ctgen.volume.io import VOLUME_SUFFIXES, read_volume
 
@@ -64,7 +65,7 @@ def generate_to_folder(
             asked = _asked(context, options, request)
             if path.exists():
                 if not beside.is_file() or read_json(beside).get("request") != asked:
-                    raise ConfigError(f"{path} exists and was not made by this request", hint="choose another -o, or remove the file")
+                    raise ConfigError(f"{path} exists, made by another request", hint="choose another -o, or remove the file")
                 console.say(f"{path} is already there from the same request; kept")
             else:
                 generated = generator.run(request, options.seed, lambda done, _, at=number: task.set(at * (length or 1) + done))  # type: ignore[misc]
@@ -91,8 +92,8 @@ def open_source(source: str, steps: int | None, *, host: Host, console: Console)
     else:
         recipe = load_recipe(source, host=host)
         run_dir = Path("runs") / recipe.name
-    if recipe.objective.config.trains != "backbone":  # type: ignore[attr-defined]
-        raise ConfigError(f"recipe {recipe.name!r} trains the {recipe.objective.config.trains}, it does not generate volumes")  # type: ignore[attr-defined]
+    if trains(recipe) != "backbone":
+        raise ConfigError(f"recipe {recipe.name!r} trains the {trains(recipe)}, it does not generate volumes")
     context = _finished(recipe, run_dir, console, must=folder.is_dir())
     if steps is not None:
         context.recipe = replace(recipe, sample=recipe.sample.model_copy(update={"steps": steps}))
@@ -126,7 +127,9 @@ def _target(out: Path, volumes: int, wanted: str | None) -> tuple[bool, str]:
     if named is None:
         return False, FORMATS[wanted or "nifti"]
     if volumes != 1:
-        raise ConfigError(f"{volumes} volumes do not fit into one file {out}", hint=f"give a folder: -o {out.name.removesuffix(named)}")
+        raise ConfigError(
+            f"{volumes} volumes do not fit into one file {out}", hint=f"give a folder: -o {out.name.removesuffix(named)}"
+        )
     if wanted is not None and FORMATS[wanted] != named:
         raise ConfigError(f"--format {wanted} writes {FORMATS[wanted]}, but -o ends in {named}")
     if named not in (".nii.gz", ".mha", ".nrrd"):

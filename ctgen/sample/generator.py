@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ctgen.atomic import stable_hash
 from ctgen.errors import ConfigError
-from ctgen.interfaces import CaseRequest, Condition, Coefficients, Markers, Prompt, TextFeatures
+from ctgen.interfaces import CaseRequest, Coefficients, Condition, Markers, Prompt, TextFeatures
 from ctgen.recipe.settings import PrepareSettings, SampleSettings
 from ctgen.sample.solvers import SOLVERS
 from ctgen.stages.encode import encode_slices
@@ -52,7 +52,12 @@ class ComposedGenerator:
     """A Generator (see ctgen.interfaces). The draw depends on the seed and the request's id alone."""
 
     def __init__(
-        self, components: Mapping[str, Any], prepare: PrepareSettings, sample: SampleSettings, *, where: torch.device | None = None
+        self,
+        components: Mapping[str, Any],
+        prepare: PrepareSettings,
+        sample: SampleSettings,
+        *,
+        where: torch.device | None = None,
     ) -> None:
         self.autoencoder = components["autoencoder"]
         self.text_encoder = components["text_encoder"]
@@ -81,7 +86,12 @@ class ComposedGenerator:
         calls = 0
 
         def denoise(
-            *, shape: tuple[int, int, int, int], context: Tensor | None, start: int, depth: int | None, generator: torch.Generator
+            *,
+            shape: tuple[int, int, int, int],
+            context: Tensor | None,
+            start: int,
+            depth: int | None,
+            generator: torch.Generator,
         ) -> Tensor:
             nonlocal calls
             block, spent = self._denoise_block(shape, context, start, depth, text, generator)
@@ -119,7 +129,9 @@ class ComposedGenerator:
         if self._markers is None:
             shape = (1, 1, self.autoencoder.latent.stride[0], *self.prepare.size[1:])
             start, end = (
-                self.autoencoder.finalise(self.autoencoder.encode(torch.full(shape, hu, device=self.where)), generator=None)[0].cpu()
+                self.autoencoder.finalise(self.autoencoder.encode(torch.full(shape, hu, device=self.where)), generator=None)[
+                    0
+                ].cpu()
                 for hu in self.autoencoder.marker_hu
             )
             self._markers = Markers(start, end)
@@ -141,7 +153,12 @@ class ComposedGenerator:
         return self.autoencoder.finalise(posterior, generator=None)[0].cpu(), grid.affine
 
     def _denoise_block(
-        self, shape: tuple[int, int, int, int], context: Tensor | None, start: int, depth: int | None, text: TextFeatures,
+        self,
+        shape: tuple[int, int, int, int],
+        context: Tensor | None,
+        start: int,
+        depth: int | None,
+        text: TextFeatures,
         generator: torch.Generator,
     ) -> tuple[Tensor, int]:
         """Integrate one block; returns it on the CPU and the number of network evaluations."""

@@ -7,6 +7,7 @@ that no rounding of times accumulates (a cause of 1 % overshoot elsewhere).
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -17,7 +18,7 @@ Solver = Callable[[Velocity, Tensor, Tensor], Tensor]
 def euler(velocity: Velocity, z: Tensor, times: Tensor) -> Tensor:
     """First order: one evaluation per step."""
     points = times.tolist()
-    for now, after in zip(points, points[1:], strict=False):
+    for now, after in pairwise(points):
         z = z + (after - now) * velocity(z, now)
     return z
 
@@ -25,7 +26,7 @@ def euler(velocity: Velocity, z: Tensor, times: Tensor) -> Tensor:
 def heun(velocity: Velocity, z: Tensor, times: Tensor) -> Tensor:
     """Second order, trapezoid with an Euler predictor: two evaluations per step."""
     points = times.tolist()
-    for now, after in zip(points, points[1:], strict=False):
+    for now, after in pairwise(points):
         first = velocity(z, now)
         second = velocity(z + (after - now) * first, after)
         z = z + (after - now) * 0.5 * (first + second)

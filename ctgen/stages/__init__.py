@@ -13,7 +13,7 @@ from ctgen.atomic import read_json, write_json, write_text
 from ctgen.errors import StageError, did_you_mean
 from ctgen.stages.components import build_components
 from ctgen.stages.context import Context
-from ctgen.stages.plan import DONE, STAGES, finished, fingerprints, folder_of, stages_of
+from ctgen.stages.plan import DONE, STAGES, fingerprints, finished, folder_of, stages_of
 
 if TYPE_CHECKING:
     from ctgen.console import Console
@@ -24,7 +24,7 @@ __all__ = ["STAGES", "RunResult", "open_run", "run"]
 
 @dataclass(frozen=True)
 class RunResult:
-    """``folders``: stage -> folder of its results; ``skipped``: stages that were already done; ``report``: the HTML, if written."""
+    """``folders``: stage -> folder of its results; ``skipped``: stages done before; ``report``: the HTML, if written."""
 
     run_dir: Path
     folders: dict[str, Path] = field(default_factory=dict)
@@ -64,7 +64,9 @@ def run(
                 skipped.append(stage)
                 continue
             if stage not in wanted:
-                raise StageError(f"--from {start}: stage {stage!r} before it is not finished in {where}", hint=f"run without --from {start}")
+                raise StageError(
+                    f"--from {start}: stage {stage!r} before it is not finished in {where}", hint=f"run without --from {start}"
+                )
             _run_stage(context, stage, folder)
     report = context.folders.get("report", Path()) / "report.html"
     return RunResult(where, context.folders, tuple(skipped), report if report.is_file() else None)
@@ -78,7 +80,9 @@ def open_run(recipe: Recipe, run_dir: Path, console: Console) -> Context:
         if finished(folder, context.fingerprints[stage]):
             context.folders[stage] = folder
     if "train" not in context.folders:
-        raise StageError(f"the train stage of {run_dir} is not finished with this recipe", hint=f"run: ctgen run {recipe.source}")
+        raise StageError(
+            f"the train stage of {run_dir} is not finished with this recipe", hint=f"run: ctgen run {recipe.source}"
+        )
     return context
 
 

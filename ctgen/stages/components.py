@@ -14,12 +14,10 @@ from safetensors.torch import load_file
 from ctgen.atomic import stable_hash
 from ctgen.errors import CheckpointError, MissingFileError, StageError
 from ctgen.interfaces import WeightsInfo
+from ctgen.stages.plan import MODULES, trains
 
 if TYPE_CHECKING:
     from ctgen.recipe import Recipe
-
-MODULES = ("autoencoder", "text_encoder", "backbone")
-"""Sections whose components are networks and may be trained."""
 
 
 @contextmanager
@@ -61,7 +59,7 @@ def build(recipe: Recipe, section: str) -> Any:
     if section == "backbone":
         sizes = recipe.sizes()
         context = {"latent": sizes.latent, "text": sizes.text}
-    trained = section == recipe.objective.config.trains
+    trained = section == trains(recipe)
     config = use.config
     if trained and recipe.train.init == "none" and "weights" in type(config).model_fields:
         config = config.model_copy(update={"weights": "random"})
@@ -85,11 +83,8 @@ def restore(component: Any, path: Path) -> None:
     """Put trained weights (and the metadata stored with them) into a component; misfits are one CheckpointError."""
     state = load_file(str(path))
     own = component.state_dict()
-    wrong = [
-        f"{key}: file {tuple(state[key].shape) if key in state else 'absent'}, here {tuple(own[key].shape) if key in own else 'absent'}"
-        for key in sorted(state.keys() | own.keys())
-        if key not in state or key not in own or state[key].shape != own[key].shape
-    ]
+    shapes = {key: (_shape(state, key), _shape(own, key)) for key in sorted(state.keys() | own.keys())}
+    wrong = [f"{key}: file {there}, here {here}" for key, (there, here) in shapes.items() if there != here]
     if wrong:
         raise CheckpointError(f"{path} does not fit this component; {len(wrong)} differences, first: " + "; ".join(wrong[:4]))
     component.load_state_dict(state)
@@ -97,6 +92,10 @@ def restore(component: Any, path: Path) -> None:
         metadata = dict(handle.metadata() or {})
     if hasattr(component, "load_metadata"):
         component.load_metadata(metadata)
+
+
+def _shape(state: Mapping[str, torch.Tensor], key: str) -> str:
+    return str(tuple(state[key].shape)) if key in state else "absent"
 
 
 def weights_labels(components: Mapping[str, Any]) -> dict[str, str]:
@@ -119,5 +118,3 @@ def require(components: Mapping[str, Any], section: str) -> Any:
     if section not in components:
         raise StageError(f"this stage needs the recipe section {section!r}", hint=f"add {section}: to the recipe")
     return components[section]
-
-

@@ -53,9 +53,9 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         folder / "manifest.json",
         {
             "cases": ids,
-            "autoencoder": recipe.autoencoder.identity(),
+            "autoencoder": recipe.use("autoencoder").identity(),
             "autoencoder_weights": autoencoder.weights.sha256,
-            "text_encoder": recipe.text_encoder.identity(),
+            "text_encoder": recipe.use("text_encoder").identity(),
             "text_encoder_weights": text_encoder.weights.sha256,
             "window_hu": list(autoencoder.hu_range),
             **summary,

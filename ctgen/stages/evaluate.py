@@ -14,6 +14,7 @@ from ctgen.interfaces import EvaluationItem
 from ctgen.sample.generator import reconstruct
 from ctgen.stages.components import device, require
 from ctgen.stages.context import Context
+from ctgen.stages.plan import trains
 from ctgen.stages.train import trained_component
 from ctgen.volume import Volume
 from ctgen.volume.io import read_volume, write_volume
@@ -33,7 +34,7 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
     """Reconstructions are kept as NIfTI (resumable per case); the metrics are computed in one pass over all items."""
     recipe = context.recipe
     prepared = PreparedCases(context.folders["prepare"])
-    if recipe.objective.config.trains == "autoencoder":
+    if trains(recipe) == "autoencoder":
         trained_component(context, context.folders["train"])
     autoencoder = require(context.components, "autoencoder").to(device()).eval()
     made = {entry["id"]: entry for entry in samples(context.folders["sample"])} if "sample" in context.folders else {}

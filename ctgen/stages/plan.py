@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctgen.atomic import fingerprint, read_json
-from ctgen.stages.components import MODULES
 
 if TYPE_CHECKING:
     from ctgen.recipe import Recipe
@@ -20,6 +19,9 @@ STAGES = ("prepare", "encode", "train", "sample", "evaluate", "report")
 DONE = "stage.json"
 """Written last in a stage's folder: its presence means that the stage is complete."""
 
+MODULES = ("autoencoder", "text_encoder", "backbone")
+"""Sections whose components are networks and may be trained."""
+
 _NEEDED: dict[str, tuple[str, ...]] = {
     "latents": STAGES,
     "volumes": ("prepare", "train", "evaluate", "report"),
@@ -27,9 +29,21 @@ _NEEDED: dict[str, tuple[str, ...]] = {
 }
 
 
+def trains(recipe: Recipe) -> str:
+    """The section whose component the recipe's objective trains."""
+    found: str = recipe.objective.config.trains  # type: ignore[attr-defined]  # every objective's config has it; validated
+    return found
+
+
+def reads(recipe: Recipe) -> str:
+    """The store that the recipe's objective reads: latents, volumes or reports."""
+    found: str = recipe.objective.config.reads  # type: ignore[attr-defined]
+    return found
+
+
 def stages_of(recipe: Recipe) -> tuple[str, ...]:
     """The stages that the recipe's objective calls for, in order."""
-    return _NEEDED[recipe.objective.config.reads]
+    return _NEEDED[reads(recipe)]
 
 
 def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
@@ -41,7 +55,7 @@ def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
     def identity(*sections: str) -> dict[str, Any]:
         return {section: getattr(recipe, section).identity() for section in sections if getattr(recipe, section) is not None}
 
-    trained = recipe.objective.config.trains
+    trained = trains(recipe)
     own: dict[str, Any] = {
         "prepare": {**identity("data", "prepare"), "bytes": bytes_read},
         "encode": {

@@ -45,7 +45,9 @@ def prepare_case(case: Case, settings: PrepareSettings, folder: Path) -> dict[st
     lung = lung_fraction(canonical)
     if lung < settings.min_lung_fraction:
         return _leave_out(
-            folder, case.id, f"no chest: {lung:.1%} of it is lung, less than prepare.min_lung_fraction = {settings.min_lung_fraction:.1%}"
+            folder,
+            case.id,
+            f"no chest: {lung:.1%} of it is lung, less than prepare.min_lung_fraction = {settings.min_lung_fraction:.1%}",
         )
     grid = to_grid(case.volume, settings)
     facts = {

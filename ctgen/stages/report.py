@@ -32,7 +32,9 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
     figures = [
         *_pictures(context, prepared, folder),
         Figure(
-            plots.loss_curve(context.folders["train"] / "metrics.jsonl", folder / "loss.png"), "Training loss", section="training"
+            plots.loss_curve(context.folders["train"] / "metrics.jsonl", folder / "loss.png"),
+            "Training loss",
+            section="training",
         ),
     ]
     metrics = read_json(context.folders["evaluate"] / "metrics.json") if "evaluate" in context.folders else None
@@ -76,7 +78,9 @@ def _pictures(context: Context, prepared: PreparedCases, folder: Path) -> list[F
                 steps = plots.slice_differences(
                     [(name, volume, seams.get(name, ())) for name, volume in columns], folder / "slice-differences.png"
                 )
-                figures.append(Figure(steps, f"|dz| along the body, case {case_id}; lines mark block boundaries", section="plots"))
+                figures.append(
+                    Figure(steps, f"|dz| along the body, case {case_id}; lines mark block boundaries", section="plots")
+                )
         context.stopper.check()
     return figures
 

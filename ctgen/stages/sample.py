@@ -52,11 +52,15 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
     prepared = PreparedCases(context.folders["prepare"])
     ids = prepared.ids(settings.split)[: settings.count]
     if not ids:
-        raise DataError(f"there is no {settings.split} case to sample for", hint="set sample.split=train or a larger data.valid_fraction")
+        raise DataError(
+            f"there is no {settings.split} case to sample for", hint="set sample.split=train or a larger data.valid_fraction"
+        )
     exporter = recipe.build("export")
     generator = composed(context)
     depths = {case_id: _slices(settings.length, prepared.record(case_id)["shape"][0]) for case_id in ids}
-    with context.console.task("sample", sum(depths[case_id] or prepared.record(case_id)["shape"][0] for case_id in ids), unit="slices") as task:
+    with context.console.task(
+        "sample", sum(depths[case_id] or prepared.record(case_id)["shape"][0] for case_id in ids), unit="slices"
+    ) as task:
         before = 0
         for case_id in ids:
             if not (folder / f"{case_id}.json").is_file():

@@ -17,6 +17,7 @@ from ctgen.errors import DataError
 from ctgen.interfaces import WeightsInfo
 from ctgen.stages.components import MODULES, build, device, require, restore, weights_labels
 from ctgen.stages.context import Context
+from ctgen.stages.plan import reads, trains
 from ctgen.train.loop import fit
 
 
@@ -28,7 +29,7 @@ def weights_file(folder: Path, section: str) -> Path:
 def run(context: Context, folder: Path) -> dict[str, Any]:
     """Resumable to the bit from the last checkpoint; writes final/<section>.safetensors last."""
     recipe = context.recipe
-    trained = recipe.objective.config.trains
+    trained = trains(recipe)
     # a fresh build, whatever earlier stages did to the shared one
     component = build(recipe, trained).to(device())
     components = {**{name: context.components[name] for name in MODULES if name in context.components}, trained: component}
@@ -90,15 +91,15 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
 
 def trained_component(context: Context, folder: Path) -> Any:
     """The component that the train stage in ``folder`` trained, with its averaged weights, in evaluation mode."""
-    component = require(context.components, context.recipe.objective.config.trains)
-    restore(component, weights_file(folder, context.recipe.objective.config.trains))
+    component = require(context.components, trains(context.recipe))
+    restore(component, weights_file(folder, trains(context.recipe)))
     adopt_trained(context, folder)
     return component.to(device()).eval()
 
 
 def adopt_trained(context: Context, folder: Path) -> None:
     """Let the trained component's provenance say so: TRAINED, from what, with the hash of the result."""
-    trained = context.recipe.objective.config.trains
+    trained = trains(context.recipe)
     summary = read_json(folder / "summary.json")
     require(context.components, trained).weights = WeightsInfo(
         "TRAINED", f"{summary['steps']} steps from {summary['started_from']}", summary["weights_sha256"]
@@ -107,7 +108,7 @@ def adopt_trained(context: Context, folder: Path) -> None:
 
 def _source(context: Context, split: Any) -> Source | None:
     recipe = context.recipe
-    latents = LatentStore(context.folders["encode"] / "latents.h5") if recipe.objective.config.reads == "latents" else None
+    latents = LatentStore(context.folders["encode"] / "latents.h5") if reads(recipe) == "latents" else None
     try:
         return Source(PreparedCases(context.folders["prepare"]), latents, split)
     except DataError:

@@ -46,7 +46,9 @@ class AVae:
         self.adversary: nn.Module | None = PatchAdversary() if config.adversarial > 0 else None
         self.latent = components["autoencoder"].latent
         if config.crop % self.latent.stride[1] or config.crop % self.latent.stride[2]:
-            raise ConfigError(f"objective.crop: {config.crop} pixels is not a multiple of the latent stride {self.latent.stride[1:]}")
+            raise ConfigError(
+                f"objective.crop: {config.crop} pixels is not a multiple of the latent stride {self.latent.stride[1:]}"
+            )
         self._fake: Tensor | None = None
 
     def batch(self, source: TrainingSource, size: int, generator: torch.Generator) -> Mapping[str, Any]:

@@ -53,7 +53,7 @@ def ctgen_stage_started(stage, folder):
     mortal(stage)
 '''
 
-MORTAL_PARTS = '''
+MORTAL_PARTS = """
 from mortal_plugin import mortal
 from ctgen.builtin.autoencoder import TinyAe
 from ctgen.builtin.exporters import NiftiExporter
@@ -88,4 +88,4 @@ class Watch:
         self.seen += other.seen
     def compute(self):
         return {"seen": float(self.seen)}
-'''
+"""

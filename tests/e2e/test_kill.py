@@ -33,7 +33,18 @@ metrics: [reconstruction, hu-histogram, mortal]
 export: mortal
 """
 
-MOMENTS = ["read:2", "encode:1", "encoded:3", "train:3", "train:6", "train:12", "sample:1", "exported:1", "evaluated:2", "report:1"]
+MOMENTS = [
+    "read:2",
+    "encode:1",
+    "encoded:3",
+    "train:3",
+    "train:6",
+    "train:8",
+    "sample:1",
+    "exported:1",
+    "evaluated:2",
+    "report:1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +76,9 @@ def results(run_dir: Path) -> dict[str, bytes]:
             found[str(path.relative_to(run_dir))] = path.read_bytes()
     for path in run_dir.glob("evaluate-*/metrics.json"):
         values = json.loads(path.read_text())["values"]
-        found["metrics"] = json.dumps({name: scores for name, scores in values.items() if name != "cost"}, sort_keys=True).encode()
+        found["metrics"] = json.dumps(
+            {name: scores for name, scores in values.items() if name != "cost"}, sort_keys=True
+        ).encode()
     for path in run_dir.glob("train-*/metrics.jsonl"):
         lines = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in path.read_text().splitlines()]
         found["losses"] = json.dumps(lines, sort_keys=True).encode()

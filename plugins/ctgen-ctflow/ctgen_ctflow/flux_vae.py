@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKL
@@ -19,6 +20,7 @@ from ctgen_ctflow.flux_vae_config import FluxVaeConfig
 
 FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159
 SHIPPED = {"mini": Path(__file__).parent / "weights" / "mini" / "flux-vae.safetensors"}
+Number = TypeVar("Number", float, Tensor)
 HOW_TO_GET = (
     "FLUX.1's autoencoder is the folder `vae` of black-forest-labs/FLUX.1-schnell on the Hugging Face hub (Apache-2.0): "
     "accept its terms there, then `hf download black-forest-labs/FLUX.1-schnell --include 'vae/*' --local-dir flux`, "
@@ -68,7 +70,8 @@ class FluxVae(nn.Module):
 
     def encode(self, volume: Tensor) -> Posterior:
         """(B, 1, D, H, W) HU -> moments (B, c, D, h, w); slices pass in chunks of ``config.chunk``."""
-        moments = torch.cat([self.vae.encode(part).latent_dist.parameters for part in self._pixels(volume).split(self.config.chunk)])
+        chunks = self._pixels(volume).split(self.config.chunk)
+        moments = torch.cat([self.vae.encode(chunk).latent_dist.parameters for chunk in chunks])
         batch, depth = volume.shape[0], volume.shape[2]
         mean, logvar = moments.float().unflatten(0, (batch, depth)).transpose(1, 2).chunk(2, dim=1)
         return Posterior(mean, logvar.clamp(-30.0, 20.0))
@@ -85,7 +88,8 @@ class FluxVae(nn.Module):
         """(B, c, d, h, w) -> (B, 1, D, H, W) HU, not clipped; image channels are averaged."""
         raw = latent / self.scale + self.shift
         slices = raw.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        pixels = torch.cat([self.vae.decode(part).sample.float().mean(1, keepdim=True) for part in slices.split(self.config.chunk)])
+        chunks = slices.split(self.config.chunk)
+        pixels = torch.cat([self.vae.decode(chunk).sample.float().mean(1, keepdim=True) for chunk in chunks])
         return self._to_hu(pixels.unflatten(0, (latent.shape[0], latent.shape[2])).transpose(1, 2))
 
     def forward(self, volume: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Posterior]:
@@ -106,7 +110,7 @@ class FluxVae(nn.Module):
         slices = pixels.clamp(start, 1.0).transpose(1, 2).flatten(0, 1)
         return slices.expand(-1, self.config.image_channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
-    def _to_hu(self, pixels):  # type: ignore[no-untyped-def]  # one formula for floats and tensors
+    def _to_hu(self, pixels: Number) -> Number:
         low, high = self.config.window_hu
         start, end = self.config.range
         return (pixels - start) / (end - start) * (high - low) + low
