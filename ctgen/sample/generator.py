@@ -187,7 +187,7 @@ class ComposedGenerator:
         """(c, d, h, w) -> int16 HU (D, H, W), clipped to the window the autoencoder knows."""
         low, high = self.autoencoder.hu_range
         step = 16 if self.autoencoder.latent.stride[0] == 1 else latent.shape[1]
-        parts = [self.autoencoder.decode(part[None].to(self.where))[0, 0].cpu() for part in latent.split(step, dim=1)]
+        parts = [self.autoencoder.decode(part[None].to(self.where))[0, 0].cpu() for part in torch.split(latent, step, dim=1)]
         return torch.cat(parts).clamp(low, high).round().numpy().astype(np.int16)
 
 
@@ -197,7 +197,7 @@ def reconstruct(autoencoder: Any, volume: Volume, where: torch.device) -> Volume
     with torch.inference_mode():
         latent = autoencoder.finalise(encode_slices(autoencoder, volume.hu, 16, where), generator=None)
         step = 16 if autoencoder.latent.stride[0] == 1 else latent.shape[2]
-        parts = [autoencoder.decode(part.to(where))[0, 0].cpu() for part in latent.split(step, dim=2)]
+        parts = [autoencoder.decode(part.to(where))[0, 0].cpu() for part in torch.split(latent, step, dim=2)]
     return Volume(torch.cat(parts).clamp(low, high).round().numpy().astype(np.int16), volume.affine)
 
 

@@ -22,7 +22,7 @@ def encode_slices(autoencoder: Any, hu: np.ndarray[Any, Any], batch_slices: int,
     volume = torch.from_numpy(np.asarray(hu, dtype=np.float32))[None, None]
     step = batch_slices if autoencoder.latent.stride[0] == 1 else volume.shape[2]
     with torch.inference_mode():
-        parts = [autoencoder.encode(part.to(where)) for part in volume.split(step, dim=2)]
+        parts = [autoencoder.encode(part.to(where)) for part in torch.split(volume, step, dim=2)]
     mean = torch.cat([part.mean.cpu() for part in parts], dim=2)
     has_logvar = all(part.logvar is not None for part in parts)
     return Posterior(mean, torch.cat([part.logvar.cpu() for part in parts], dim=2) if has_logvar else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -116,7 +116,9 @@ def _one(dataset: Any, index: int, settings: PrepareSettings, folder: Path) -> t
         return case_id, _leave_out(folder, case_id, str(error))
 
 
-def _outcomes(context: Context, pending: list[int], folder: Path) -> Iterator[tuple[str, dict[str, Any] | Skipped]]:
+def _outcomes(
+    context: Context, pending: list[int], folder: Path
+) -> Generator[tuple[str, dict[str, Any] | Skipped], None, None]:
     recipe = context.recipe
     workers = min(recipe.prepare.workers, len(pending))
     if workers <= 1:

@@ -15,9 +15,9 @@ from ctgen.data.prepared import PreparedCases
 from ctgen.data.source import Source
 from ctgen.errors import DataError
 from ctgen.interfaces import WeightsInfo
-from ctgen.stages.components import MODULES, build, device, require, restore, weights_labels
+from ctgen.stages.components import build, device, require, restore, weights_labels
 from ctgen.stages.context import Context
-from ctgen.stages.plan import reads, trains
+from ctgen.stages.plan import MODULES, reads, trains
 from ctgen.train.loop import fit
 
 
@@ -47,8 +47,9 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
     )
     source = _source(context, "train")
     assert source is not None
+    size = sum(parameter.numel() for parameter in component.parameters())
     context.console.say(
-        f"  training {trained} {getattr(recipe, trained).name!r} ({sum(p.numel() for p in component.parameters()):,} parameters) "
+        f"  training {trained} {getattr(recipe, trained).name!r} ({size:,} parameters) "
         f"from {started_from} weights on {len(source.ids)} cases"
     )
     spec = {
