@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctgen.atomic import read_json, write_json
 from ctgen.errors import ConfigError, MissingFileError, StageError
+from ctgen.evaluate.continuity import seam_ratios, slice_differences
 from ctgen.interfaces import CaseRequest, Report, WeightsInfo
 from ctgen.recipe import load_recipe
 from ctgen.report.montage import overview
@@ -160,11 +161,7 @@ def _asked(context: Context, options: GenerateOptions, request: CaseRequest) -> 
 
 
 def _seam(hu: Any, head_slices: int) -> dict[str, float]:
-    """Mean |dz| in HU at the seam between head and generated slices, and in the slices on either side of it."""
-    import numpy as np
-
-    steps = np.abs(np.diff(hu.astype(np.float64), axis=0)).mean(axis=(1, 2))
-    at = steps[head_slices - 1]
-    near = np.concatenate([steps[max(0, head_slices - 5) : head_slices - 1], steps[head_slices : head_slices + 4]])
-    return {"slice": head_slices, "mean_abs_step_hu": round(float(at), 2), "neighbours_hu": round(float(near.mean()), 2),
-            "ratio": round(float(at / near.mean()), 3) if near.mean() else 0.0}  # fmt: skip
+    """The seam between head and generated slices: mean |dz| there, and its ratio to |dz| elsewhere (1.0 is perfect)."""
+    first, second = seam_ratios(hu, [head_slices])
+    step = float(slice_differences(hu)[head_slices - 1])
+    return {"slice": head_slices, "mean_abs_step_hu": round(step, 2), "ratio": round(first, 3), "ratio_2nd": round(second, 3)}

@@ -14,11 +14,13 @@ from torch import Tensor
 from ctgen.atomic import stable_hash
 from ctgen.errors import ConfigError
 from ctgen.interfaces import CaseRequest, Coefficients, Condition, Markers, Prompt, TextFeatures
+from ctgen.markers import make_markers
 from ctgen.recipe.settings import PrepareSettings, SampleSettings
 from ctgen.sample.solvers import SOLVERS
 from ctgen.stages.encode import encode_slices
 from ctgen.stages.prepare import to_grid
 from ctgen.volume import Volume
+from ctgen.volume.resample import resample
 
 
 @dataclass(frozen=True)
@@ -113,28 +115,18 @@ class ComposedGenerator:
         # the grid's origin is where the head's lowest slice lies; without a head the volume is centred on (0, 0, 0)
         volume = Volume(hu, frame) if frame is not None else _centred(hu, self.prepare.spacing_mm)
         boundaries = tuple(cut * spec.stride[0] for cut in result.boundaries if 0 < cut * spec.stride[0] < hu.shape[0])
+        head_slices = 0 if head is None else head.shape[1] * spec.stride[0]
         if request.spacing_mm is not None:
-            from ctgen.volume.resample import resample
-
             resampled = resample(volume, request.spacing_mm)
             ratio = volume.spacing_mm[0] / resampled.spacing_mm[0]
-            boundaries = tuple(round(cut * ratio) for cut in boundaries)
+            boundaries, head_slices = tuple(round(cut * ratio) for cut in boundaries), round(head_slices * ratio)
             volume = Volume(np.rint(resampled.hu).astype(np.int16), resampled.affine)
-        head_slices = 0 if head is None else head.shape[1] * spec.stride[0]
         return Generated(volume, boundaries, head_slices, calls, time.perf_counter() - started, result.note)
 
-    @torch.inference_mode()
     def markers(self) -> Markers:
         """Latents of the constant slices "before" and "after" the volume, computed once."""
         if self._markers is None:
-            shape = (1, 1, self.autoencoder.latent.stride[0], *self.prepare.size[1:])
-            start, end = (
-                self.autoencoder.finalise(self.autoencoder.encode(torch.full(shape, hu, device=self.where)), generator=None)[
-                    0
-                ].cpu()
-                for hu in self.autoencoder.marker_hu
-            )
-            self._markers = Markers(start, end)
+            self._markers = make_markers(self.autoencoder, self.prepare.size[1], self.prepare.size[2], self.where)
         return self._markers
 
     def _head(self, request: CaseRequest) -> tuple[Tensor | None, np.ndarray[Any, Any] | None]:

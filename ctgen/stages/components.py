@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ctgen.atomic import stable_hash
+from ctgen.atomic import sha256_of, stable_hash
 from ctgen.errors import CheckpointError, MissingFileError, StageError
 from ctgen.interfaces import WeightsInfo
 from ctgen.stages.plan import MODULES, trains
@@ -66,7 +66,9 @@ def build(recipe: Recipe, section: str) -> Any:
     with seeded("init", recipe.train.seed, section):
         component = recipe.host.build(use.kind, use.name, config, **context)
     if trained and recipe.train.init not in ("weights", "none"):
-        restore(component, checkpoint_file(Path(recipe.train.init)))
+        path = checkpoint_file(Path(recipe.train.init))
+        restore(component, path)
+        component.weights = WeightsInfo("FILE", recipe.train.init, sha256_of(path))
     return component
 
 
