@@ -100,7 +100,8 @@ class AVae:
         return {"scale": repr(1.0 / deviation), "shift": repr(shift)}
 
     def _unit(self, hu: Tensor) -> Tensor:
-        return (hu.float() - self.low) / (self.high - self.low)
+        unit: Tensor = (hu.float() - self.low) / (self.high - self.low)
+        return unit
 
     def _crop(self, source: TrainingSource, generator: torch.Generator) -> Tensor:
         """(1, crop, crop) HU."""
@@ -129,4 +130,5 @@ class AVae:
         patch = (patch - self.low) * uniform(1 - config.intensity, 1 + config.intensity) + self.low
         patch = patch + span * 0.5 * uniform(-config.intensity, config.intensity) * below(2)
         patch = patch + uniform(0, config.noise_hu) * torch.randn(patch.shape, generator=generator)
-        return patch[0].clamp(self.low, self.high)
+        clipped: Tensor = patch[0].clamp(self.low, self.high)
+        return clipped
