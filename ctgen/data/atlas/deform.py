@@ -19,7 +19,7 @@ CELL_MM = 12.0
 WARP_CELL_MM = 52.0
 
 
-def spline_weights(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def spline_weights(positions: Array) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """First of four control points and the (N, 4) uniform cubic B-spline weights at ``positions`` (in cells).
 
     Control point k sits at position k - 1, so that positions 0 ... n - 3 need n control points.
@@ -30,7 +30,7 @@ def spline_weights(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], N
     return cell, weights.astype(np.float32)
 
 
-def upsample(control: NDArray[np.float32], positions: list[NDArray[np.float64]]) -> NDArray[np.float32]:
+def upsample(control: NDArray[np.float32], positions: list[Array]) -> NDArray[np.float32]:
     """(K, d, h, w) control points -> (K, D, H, W) at ``positions`` per axis, in cells.
 
     Sums of four products, not matrix products: a BLAS gives other last bits on another processor.
@@ -65,7 +65,7 @@ def smooth_field(
     field = upsample(control, [position[part] for position, part in zip(whole, box, strict=True)])[0]
     # Variance of a B-spline sum of unit normals, averaged over positions: 0.479 per axis.
     field *= np.float32(0.479 ** (-0.5 * len(shape)))
-    return field
+    return np.asarray(field, np.float32)
 
 
 def _sample(field: Array, points_mm: Array, cell_mm: Array) -> NDArray[np.float64]:
@@ -159,7 +159,8 @@ def coordinates(
     points = np.stack(np.meshgrid(*axes, indexing="ij"))
     rng = stream(seed, index, "warp")
     # The field is drawn at one size for every scan, so that the anatomy does not depend on the field of view.
-    warp = rng.standard_normal((3, 11, 15, 15), dtype=np.float32)
+    # Bounded, or the steepest of many draws would fold the map.
+    warp = np.clip(rng.standard_normal((3, 11, 15, 15), dtype=np.float32), -1.4, 1.4)
     mapped = atlas_points(
         points, patient, guides, warp, heart_scale=heart_scale, length_mm=size[0] * spacing_mm[0],
         atlas_shape=atlas_shape, atlas_spacing=atlas_spacing,

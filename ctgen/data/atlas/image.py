@@ -47,8 +47,8 @@ def _noise(
     area = body.sum((1, 2)) * spacing_mm[1] * spacing_mm[2]
     # Photons fall off with the path through the body; 70,000 mm2 is a section at heart level.
     slices = np.clip(np.sqrt(np.maximum(ndimage.gaussian_filter1d(area.astype(float), 2.0), 1.0) / 70_000), 0.7, 1.5)
-    rows = body.any((0, 2)).nonzero()[0]
-    columns = body.any((0, 1)).nonzero()[0]
+    rows = np.flatnonzero(body.any((0, 2)))
+    columns = np.flatnonzero(body.any((0, 1)))
     height, width = shape[1:]
     centre, half = (height / 2, width / 2), (height / 2, width / 2)
     if len(rows) and len(columns):

@@ -124,7 +124,8 @@ def _mediastinum(say: Speaker, scanner: Scanner) -> list[str]:
     if scanner.contrast == 0 and say.chance(0.6):
         out.append(
             say.say(
-                "mediastinal [structures|vessels] [could not be|cannot be] evaluated [optimally|fully] [without contrast|in a non-contrast study]",
+                "mediastinal [structures|vessels] [could not be|cannot be] evaluated [optimally|fully] [without contrast|in "
+                "a non-contrast study]",
                 "evaluation of the mediastinum [and hila |]is limited [because no contrast was given|in this unenhanced study]",
             )
         )
@@ -138,7 +139,8 @@ def _mediastinum(say: Speaker, scanner: Scanner) -> list[str]:
     if say.chance(0.8):
         out.append(
             say.say(
-                "[the |]calibre of the [mediastinal great vessels|thoracic aorta and pulmonary arteries|great vessels] is [normal|natural|preserved]",
+                "[the |]calibre of the [mediastinal great vessels|thoracic aorta and pulmonary arteries|great vessels] is "
+                "[normal|natural|preserved]",
                 "the [thoracic |ascending and descending |]aorta is [of normal width|not dilated|normal in calibre]",
                 "mediastinal main vascular structures are [normal|of normal width]",
                 "no [dilatation|aneurysm] of the thoracic aorta " + NOT_SEEN,
@@ -151,7 +153,8 @@ def _mediastinum(say: Speaker, scanner: Scanner) -> list[str]:
                 + ARE_SEEN
                 + " in the mediastinum[ or hila| or axillae|]",
                 "no lymphadenopathy " + NOT_SEEN + "[ in mediastinal and hilar stations| in the chest|]",
-                "[mediastinal, hilar and axillary|mediastinal and hilar|prevascular, paratracheal and subcarinal] lymph nodes are not enlarged",
+                "[mediastinal, hilar and axillary|mediastinal and hilar|prevascular, paratracheal and subcarinal] lymph "
+                "nodes are not enlarged",
                 "there are no lymph nodes of pathological size[ or appearance|] in the mediastinum",
             )
         )
@@ -249,7 +252,8 @@ def _emphysema(say: Speaker, rows: list[Row]) -> list[str]:
     out = [
         say.say(
             "{grade} {pattern} emphysema " + SEEN + " in [both lungs|both upper lobes|the upper lobes of both lungs]",
-            "[there are|both lungs show] {grade} emphysematous changes, {pattern} in type, [more marked|most prominent] in the upper lobes",
+            "[there are|both lungs show] {grade} emphysematous changes, {pattern} in type, [more marked|most prominent] "
+            "in the upper lobes",
             "both lungs show {grade} emphysema[ of {pattern} type|] with upper lobe predominance",
             "{grade} emphysematous [areas|changes] " + ARE_SEEN + " bilaterally, [mainly|predominantly] in the upper lobes",
             "[low attenuation areas|areas of low density] of {grade} {pattern} emphysema " + ARE_SEEN + " in both upper lobes",
@@ -294,9 +298,8 @@ def _nodules(say: Speaker, rows: list[Row]) -> list[str]:
         out.append(
             say.say(
                 "a {mm} mm [solid |]{margin} nodule " + SEEN + " in the {lobe}",
-                "in the {lobe}, [there is a {margin} [solid |]nodule of {mm} mm|a {margin} [solid |]nodule [measuring|of|with a diameter of] {mm} mm "
-                + SEEN
-                + "]",
+                "in the {lobe}, [there is a {margin} [solid |]nodule of {mm} mm|a {margin} [solid |]nodule "
+                "[measuring|of|with a diameter of] {mm} mm " + SEEN + "]",
                 "a [solid |]nodule with {margin} margins[, {mm} mm in diameter,| measuring {mm} mm] " + SEEN + " in the {lobe}",
                 "the {lobe} [contains|shows] a {mm} mm {margin} [pulmonary |solid |]nodule",
                 "a {margin} [pulmonary |lung |]nodule, {mm} mm in [diameter|size], " + SEEN + " in the {lobe}",
@@ -359,16 +362,18 @@ def _pleura(say: Speaker, found: Rows) -> list[str]:
         )
     else:
         for row in rows:
+            size = words[row["size"]]
             out.append(
                 say.say(
-                    "[a |]" + words[row["size"]] + " {side} [sided |]pleural effusion " + SEEN + "[, {mm} mm in thickness| measuring {mm} mm at its thickest point|]",
-                    words[row["size"]] + " pleural effusion " + SEEN + " on the {side}[ side|][, reaching a thickness of {mm} mm|]",
-                    "there is [a |]" + words[row["size"]] + " pleural effusion in the {side} hemithorax[ (up to {mm} mm)|]",
-                    "in the {side} pleural space, " + words[row["size"]] + " effusion " + SEEN + "[ with a thickness of {mm} mm|]",
+                    "[a |]" + size + " {side} [sided |]pleural effusion " + SEEN + "[, {mm} mm in thickness| "
+                    "measuring {mm} mm at its thickest point|]",
+                    size + " pleural effusion " + SEEN + " on the {side}[ side|][, reaching a thickness of {mm} mm|]",
+                    "there is [a |]" + size + " pleural effusion in the {side} hemithorax[ (up to {mm} mm)|]",
+                    "in the {side} pleural space, " + size + " effusion " + SEEN + "[ with a thickness of {mm} mm|]",
                     side=row["side"],
                     mm=row["size_mm"],
                 )
-            )  # fmt: skip
+            )
         if len(rows) == 1 and say.chance(0.4):
             other = "left" if rows[0]["side"] == "right" else "right"
             out.append(
@@ -386,7 +391,8 @@ def _abdomen(say: Speaker) -> list[str]:
         return []
     return [
         say.say(
-            "[upper abdominal organs|the upper abdominal organs included in the sections|visible upper abdominal organs] are [normal|unremarkable]",
+            "[upper abdominal organs|the upper abdominal organs included in the sections|visible upper abdominal "
+            "organs] are [normal|unremarkable]",
             "no [significant |]abnormality "
             + NOT_SEEN
             + " in the [upper abdomen|upper abdominal sections|included part of the abdomen]",

@@ -40,10 +40,12 @@ class Simulated:
 
 
 def draw_findings(seed: int, index: int, config: AtlasThoraxConfig) -> tuple[dict[str, bool], dict[str, Facts]]:
-    """Which findings the case has, and the facts of all of them: a finding's facts do not depend on which others are present."""
+    """Which findings the case has, and the facts of all: a finding's facts do not depend on which others are present."""
     guides = load_guides()
     chances = stream(seed, index, "presence").uniform(size=len(FINDINGS))
-    present = {name: bool(chance < config.probability(name)) for name, chance in zip(FINDINGS, chances, strict=True)}
+    present: dict[str, bool] = {
+        name: bool(chance < config.probability(name)) for name, chance in zip(FINDINGS, chances, strict=True)
+    }
     facts: dict[str, Facts] = {}
     rngs = {name: stream(seed, index, name) for name in FINDINGS}
     facts[effusion.NAME] = effusion.draw(rngs["pleural_effusion"], facts)
@@ -73,7 +75,7 @@ def simulate(
     patient = draw_patient(seed, index)
     scanner = draw_scanner(seed, index, contrast=config.contrast, couch=config.table, noise_hu=config.noise_hu)
     has, facts = draw_findings(seed, index, config)
-    has |= dict(present or {})
+    has |= {str(name): value for name, value in (present or {}).items()}
 
     heart = facts[cardiomegaly.NAME]["scale"] if has[cardiomegaly.NAME] else patient.heart
     for _ in range(3):
@@ -102,7 +104,7 @@ def simulate(
     hu = finish(scene.hu, scene.labels > 0, config.spacing_mm, scanner, stream(seed, index, "noise"))
     origin = tuple(-(count - 1) / 2 * step for count, step in zip(config.size[::-1], config.spacing_mm[::-1], strict=True))
     volume = Volume.canonical(hu, config.spacing_mm, (origin[0], origin[1], origin[2]))
-    ordered = {name: seen[name] for name in FINDINGS if name in seen}
+    ordered: dict[str, Facts] = {name: seen[name] for name in FINDINGS if name in seen}
     if not with_masks:
         return Simulated(volume, ordered, patient, scanner, ratio)
     masks = {name: mask for name, mask in scene.masks.items() if name in ordered or name == "atelectasis"}
@@ -146,13 +148,16 @@ def _nearest(where: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.i
 def _sample(scene: Scene, cells: NDArray[np.int32], patient: Patient) -> NDArray[np.float32]:
     """HU of this patient without findings: the atlas at ``scene.coordinates``, where there is body; air elsewhere."""
     tissue: Tissue = scene.tissue
-    body = tissue.near_body.ravel()[cells]
-    hu = np.full(scene.shape, AIR_HU, np.float32)
-    plain = ndimage.map_coordinates(tissue.plain, scene.coordinates[:, body], order=1, mode="nearest", output=np.float32)
-    curve = tone_curve(patient)
-    hu[body] = curve[np.clip(np.rint(plain).astype(np.int32) + 1024, 0, 4095)]
+    near = cells.ravel()
+    body = np.flatnonzero(tissue.near_body.ravel()[near])
+    where = scene.coordinates.reshape(3, -1)[:, body]
+    plain = ndimage.map_coordinates(tissue.plain, where, order=1, mode="nearest", output=np.float32)
+    plain += 1024.5
+    seen = tone_curve(patient)[np.clip(plain, 0, 4095).astype(np.int32)]
     if scene.contrast > 0:
-        bright = tissue.near_iodine.ravel()[cells]
-        added = ndimage.map_coordinates(tissue.iodine, scene.coordinates[:, bright], order=1, mode="nearest", output=np.float32)
-        hu[bright] += np.float32(scene.contrast) * added
-    return hu
+        bright = np.flatnonzero(tissue.near_iodine.ravel()[near[body]])
+        added = ndimage.map_coordinates(tissue.iodine, where[:, bright], order=1, mode="nearest", output=np.float32)
+        seen[bright] += np.float32(scene.contrast) * added
+    hu = np.full(near.shape, AIR_HU, np.float32)
+    hu[body] = seen
+    return hu.reshape(scene.shape)

@@ -1,4 +1,4 @@
-"""The atlas made ready for one output spacing: low-passed, contrast split off, widened, with the fields that guide deformation."""
+"""The atlas made ready for one output spacing: low-passed, contrast split off, widened; and fields that guide deformation."""
 
 from __future__ import annotations
 
@@ -187,4 +187,4 @@ def tone_curve(patient: Patient) -> NDArray[np.float32]:
     lung, fat, soft = patient.lung_hu, patient.fat_hu, patient.soft_hu
     knots = np.array([-1024, -985, -870, -700, -105, -10, 45, 130, 3071], float)
     shifts = np.array([0, 0, lung, 0.6 * lung, fat, soft, soft, soft, (patient.bone - 1) * 2900])
-    return np.interp(np.arange(-1024, 3072), knots, knots + shifts).astype(np.float32)
+    return np.asarray(np.interp(np.arange(-1024, 3072), knots, knots + shifts), np.float32)

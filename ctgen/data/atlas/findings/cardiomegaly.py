@@ -22,8 +22,8 @@ def cardiothoracic_ratio(scene: Scene) -> float | None:
     heart, lungs = scene.of("heart", "atrial_app"), scene.of_lungs
     widths = []
     for mask in (heart, lungs):
-        columns = mask.any(1)
-        some = columns.any(1)
+        columns = np.asarray(mask.any(1))
+        some = np.asarray(columns.any(1))
         if not some.any():
             return None
         first, last = columns.argmax(1), columns.shape[1] - 1 - columns[:, ::-1].argmax(1)

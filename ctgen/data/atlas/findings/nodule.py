@@ -15,7 +15,7 @@ def draw(rng: np.random.Generator, others: Others, *, guides: Guides, smallest_m
     """Nodules keep clear of the lobe that a consolidation would take and of the fluid that an effusion would bring."""
     count = int(rng.choice([1, 2], p=[0.75, 0.25]))
     taken = {others["consolidation"]["lobe"]}
-    nodules = []
+    nodules: list[Facts] = []
     for _ in range(count):
         lobe = str(rng.choice([name for name in LOBES if name not in taken]))
         taken.add(lobe)
