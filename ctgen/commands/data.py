@@ -30,7 +30,7 @@ def simulate(
 
     with Console(quiet=quiet) as console:
         simulate_to_folder(out, cases, seed, console=console)
-        console.result(f"{cases} cases in {out}")
+        console.result(f"{cases} case{'s' if cases > 1 else ''} in {out}")
 
 
 @app.command()
