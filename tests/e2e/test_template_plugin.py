@@ -55,7 +55,7 @@ def test_its_fields_are_checked_like_anybody_elses(sandbox: Sandbox) -> None:
 
 def test_a_name_in_use_is_refused(sandbox: Sandbox) -> None:
     done = sandbox.run("ctgen new-plugin my-net", check=False)
-    assert done.returncode == 1
+    assert done.returncode != 0
     assert "exists already" in done.stderr
 
 
@@ -90,7 +90,8 @@ def test_a_plugin_whose_target_needs_a_missing_package_is_listed_and_explained(t
     sandbox = Sandbox(tmp_path)
     sandbox.run("ctgen new-plugin my-net")
     net = sandbox.folder / "ctgen-my-net" / "ctgen_my_net" / "net.py"
-    net.write_text("import a_package_nobody_has\n" + net.read_text(encoding="utf-8"), encoding="utf-8")
+    text = net.read_text(encoding="utf-8")
+    net.write_text(text.replace("import torch\n", "import a_package_nobody_has\nimport torch\n", 1), encoding="utf-8")
     sandbox.run("pip install ./ctgen-my-net")
     assert "my-net" in sandbox.run("ctgen ls backbone").stdout
     code = (
