@@ -100,7 +100,17 @@ whole filled fills filling reaches displaced displacement shift shifted deviated
 towards away elevated elevation depressed raised lowered blunted blunting obscured obliterated loss lost reduced
 reduction narrowing
 
-point points thick thicker thickest thinner thinnest its occlusive pathology pathologies lack lacks absence presence
+standard sharp show showed shown showing standard sharp show showed showing point points thick thicker thickest thinner thinnest its occlusive pathology pathologies lack lacks absence presence
+
+grade grades either ctr window windows calibre caliber severity examined bronchogram bronchograms included
+preoperative normally type types predominance predominant predominantly mainly spaces destructive abnormality
+abnormalities report reports weight fatigue routine sex suspicion suspected known unknown multislice multidetector
+spiral helical field fields aerated prominent prominence cannot optimally calibration tumoral following occupy next
+obstruction obstructive enhance enhances enhancement fill evenly axillae stations station hemithoraces dry back
+fusiform saccular lateralisation basis basilar bibasilar biapical retained residual resolving resolved regressed
+progressed progression regression new-onset haemorrhage aneurysmatic metallic granulation caseous nonspecific specific
+infective aetiology etiology thromboembolism filling defect defects millimetric millimeter millimeters centimeter
+centimeters
 """
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from ctgen_ctflow.ct_clip_text import SHIPPED_VOCABULARY, CtClipText
 from ctgen_ctflow.wordpiece import WordPiece
 from safetensors.torch import save_file
 
+from ctgen.data.atlas.config import AtlasThoraxConfig
+from ctgen.data.atlas.dataset import AtlasThorax
 from ctgen.errors import CheckpointError, MissingFileError
 from ctgen.interfaces import Prompt, Report
 
@@ -123,6 +126,13 @@ def test_no_ascii_text_is_unknown_to_the_mini_vocabulary() -> None:
 def test_the_committed_vocabulary_is_the_built_one() -> None:
     committed = SHIPPED_VOCABULARY["mini"].read_text(encoding="utf-8").splitlines()
     assert committed == build_vocabulary.build(), "run python -m ctgen_ctflow.build_vocabulary"
+
+
+def test_simulated_reports_are_made_of_whole_words() -> None:
+    config = AtlasThoraxConfig(cases=5, seed=5, size=(12, 16, 16), spacing_mm=(20.0, 20.0, 20.0))
+    simulated = AtlasThorax(config)
+    texts = [text for index in range(len(simulated)) for text in asdict(simulated[index].report).values()]
+    assert not build_vocabulary.split_words(texts)
 
 
 @torch.no_grad()
