@@ -100,7 +100,8 @@ whole filled fills filling reaches displaced displacement shift shifted deviated
 towards away elevated elevation depressed raised lowered blunted blunting obscured obliterated loss lost reduced
 reduction narrowing
 
-standard sharp show showed shown showing standard sharp show showed showing point points thick thicker thickest thinner thinnest its occlusive pathology pathologies lack lacks absence presence
+standard sharp show showed showing point points thick thicker thickest thinner thinnest its
+occlusive pathology pathologies lack lacks absence presence
 
 grade grades either ctr window windows calibre caliber severity examined bronchogram bronchograms included
 preoperative normally type types predominance predominant predominantly mainly spaces destructive abnormality
