@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,25 @@ Array = NDArray[Any]
 Spacing = tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class Build:
+    """How much body the rays cross; from the patient alone, so that a finding changes no noise elsewhere."""
+
+    area_mm2: NDArray[np.float64]
+    """(D,) of the body's section."""
+    centre: tuple[float, float]
+    """Voxels (H, W)."""
+    half: tuple[float, float]
+    """Half axes in voxels (H, W)."""
+
+
 def finish(
-    hu: NDArray[np.float32], body: NDArray[np.bool_], spacing_mm: Spacing, scanner: Scanner, rng: np.random.Generator
+    hu: NDArray[np.float32],
+    body: NDArray[np.bool_],
+    build: Build,
+    spacing_mm: Spacing,
+    scanner: Scanner,
+    rng: np.random.Generator,
 ) -> NDArray[np.int16]:
     """(D, H, W) tissue HU -> int16 HU as a scanner gives them, in [-1024, 3071]."""
     _couch(hu, body, spacing_mm, scanner, rng)
@@ -24,7 +42,7 @@ def finish(
         hu += 0.45 * (hu - _in_plane(hu, 0.8))
     elif scanner.kernel == "soft":
         hu = _in_plane(hu, 0.5)
-    hu += _noise(hu.shape, body, spacing_mm, scanner, rng)
+    hu += _noise(hu.shape, build, spacing_mm, scanner, rng)
     return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
 
 
@@ -32,9 +50,7 @@ def _in_plane(hu: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return np.asarray(ndimage.gaussian_filter(hu, (0, sigma, sigma), truncate=3.0))
 
 
-def _noise(
-    shape: tuple[int, ...], body: NDArray[np.bool_], spacing_mm: Spacing, scanner: Scanner, rng: np.random.Generator
-) -> Array:
+def _noise(shape: tuple[int, ...], build: Build, spacing_mm: Spacing, scanner: Scanner, rng: np.random.Generator) -> Array:
     """Correlated in plane by ``scanner.grain`` voxels; more in the middle of the body and in wide slices, less in air."""
     sigma = (0.35 if spacing_mm[0] < 4 else 0.0, scanner.grain, scanner.grain)
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, truncate=3.0, mode="wrap")
@@ -44,18 +60,10 @@ def _noise(
     if scanner.kernel == "sharp":
         # A sharp kernel passes little at low frequencies: its noise is finer than white.
         noise -= 0.5 * _in_plane(noise, 1.2)
-    area = body.sum((1, 2)) * spacing_mm[1] * spacing_mm[2]
     # Photons fall off with the path through the body; 70,000 mm2 is a section at heart level.
-    slices = np.clip(np.sqrt(np.maximum(ndimage.gaussian_filter1d(area.astype(float), 2.0), 1.0) / 70_000), 0.7, 1.5)
-    rows = np.flatnonzero(body.any((0, 2)))
-    columns = np.flatnonzero(body.any((0, 1)))
-    height, width = shape[1:]
-    centre, half = (height / 2, width / 2), (height / 2, width / 2)
-    if len(rows) and len(columns):
-        centre = ((rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2)
-        half = (max(1.0, (rows[-1] - rows[0]) / 2), max(1.0, (columns[-1] - columns[0]) / 2))
-    y = (np.arange(height) - centre[0]) / half[0]
-    x = (np.arange(width) - centre[1]) / half[1]
+    slices = np.clip(np.sqrt(build.area_mm2 / 70_000), 0.7, 1.5)
+    y = (np.arange(shape[1]) - build.centre[0]) / build.half[0]
+    x = (np.arange(shape[2]) - build.centre[1]) / build.half[1]
     plane = 0.45 + 0.55 * np.exp(-((y[:, None] ** 2 + x[None, :] ** 2) / 0.7))
     noise *= (scanner.noise_hu / gain * slices).astype(np.float32)[:, None, None]
     noise *= plane.astype(np.float32)

@@ -15,7 +15,7 @@ from ctgen.data.atlas.deform import coordinates
 from ctgen.data.atlas.draws import stream
 from ctgen.data.atlas.findings import cardiomegaly, consolidation, effusion, emphysema, nodule
 from ctgen.data.atlas.findings.scene import Facts, Scene
-from ctgen.data.atlas.image import finish
+from ctgen.data.atlas.image import Build, finish
 from ctgen.data.atlas.patient import Patient, Scanner, draw_patient, draw_scanner
 from ctgen.data.atlas.tissue import AIR_HU, Tissue, load_guides, load_tissue, tone_curve
 from ctgen.volume import Volume
@@ -101,7 +101,7 @@ def simulate(
         seen[cardiomegaly.NAME] = facts[cardiomegaly.NAME]
         scene.masks[cardiomegaly.NAME] = scene.of("heart", "atrial_app")
 
-    hu = finish(scene.hu, scene.labels > 0, config.spacing_mm, scanner, stream(seed, index, "noise"))
+    hu = finish(scene.hu, scene.labels > 0, _build(scene, patient), config.spacing_mm, scanner, stream(seed, index, "noise"))
     origin = tuple(-(count - 1) / 2 * step for count, step in zip(config.size[::-1], config.spacing_mm[::-1], strict=True))
     volume = Volume.canonical(hu, config.spacing_mm, (origin[0], origin[1], origin[2]))
     ordered: dict[str, Facts] = {name: seen[name] for name in FINDINGS if name in seen}
@@ -122,6 +122,20 @@ def _deform(
     )  # fmt: skip
     cells = _nearest(where, tissue.labels.shape)
     return Scene(seed, index, config.spacing_mm, where, tissue.labels.ravel()[cells], tissue, guides, contrast), cells
+
+
+def _build(scene: Scene, patient: Patient) -> Build:
+    heights = scene.coordinates[0, :, 0, 0].astype(float)  # a corner: no finding moves it
+    sections = np.interp(heights, np.arange(len(scene.guides.area_mm2)), scene.guides.area_mm2)
+    steps = scene.spacing_mm[1:]
+    middle = [
+        (count - 1) / 2 + shift / step for count, shift, step in zip(scene.shape[1:], patient.shift_mm[1:], steps, strict=True)
+    ]
+    half = [
+        mm * scale / step
+        for mm, scale, step in zip(scene.guides.body_half_mm, (patient.depth, patient.width), steps, strict=True)
+    ]
+    return Build(sections * patient.width * patient.depth, (middle[0], middle[1]), (half[0], half[1]))
 
 
 def _keep(seen: dict[str, Facts], facts: Facts | None) -> None:

@@ -54,6 +54,8 @@ class Guides:
     body_centre: NDArray[np.float64]
     body_half_mm: tuple[float, float]
     """Half the body's depth and width at heart level."""
+    area_mm2: NDArray[np.float64]
+    """(D,) of the body's section at each slice of the atlas."""
     dome_mm: float
     """Height of the diaphragm."""
     lungs_mm: dict[str, NDArray[np.float64]]
@@ -176,6 +178,7 @@ def load_guides() -> Guides:
         lung_centre=(lungs.min(0) + lungs.max(0)) / 2,
         body_centre=centre,
         body_half_mm=(float(np.ptp(rows) * spacing[1] / 2), float(np.ptp(columns) * spacing[2] / 2)),
+        area_mm2=ndimage.gaussian_filter1d((labels > 0).sum((1, 2)) * spacing[1] * spacing[2], 2.0),
         dome_mm=float(np.argwhere(of("liver"))[:, 0].max() * spacing[0]),
         lungs_mm=boxes,
         lobe_points=points,

@@ -10,7 +10,7 @@ from ctgen.data.atlas.draws import stream
 from ctgen.data.atlas.findings.scene import Facts, Others, Scene, box_of, ramp
 
 NAME = "emphysema"
-HOLE_HU = -975.0
+HOLE_HU = -985.0
 _FRACTION = {"mild": 0.14, "moderate": 0.3, "severe": 0.5}
 """Of the apices' volume that is hole."""
 
@@ -45,7 +45,7 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
     share = 0.4 if facts["severity"] == "severe" else 0.15
     field = np.sqrt(1 - share**2) * holes + share * bullae
     level = special.ndtri(np.clip(1 - _FRACTION[facts["severity"]] * weight, 1e-6, 1 - 1e-6))
-    amount = ramp(field - level, -0.15, 0.45) * (lungs[box] * scene.free(box))
+    amount = ramp(field - level, -0.15, 0.2) * (lungs[box] * scene.free(box))
     part = scene.hu[box]
     amount = (amount * ramp(-part, 450.0, 700.0)).astype(np.float32)
     part += amount * np.minimum(HOLE_HU - part, 0)
