@@ -35,7 +35,9 @@ def main() -> None:
         dataset[index]
     wall, busy = time.perf_counter() - wall, time.process_time() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{given.cases} cases: {given.cases / wall:.2f} per second by the clock, {given.cases / busy:.2f} per processor second")
+    print(
+        f"{given.cases} cases: {given.cases / wall:.2f} per second by the clock, {given.cases / busy:.2f} per processor second"
+    )
     print(f"peak memory {peak:.0f} MB")
 
 
