@@ -17,6 +17,7 @@ from ctgen.errors import CheckpointError
 from ctgen.interfaces import LatentSpec, Posterior
 from ctgen.weights import info, locate
 from ctgen_ctflow.flux_vae_config import FluxVaeConfig
+from ctgen_ctflow.linear_start import linear_start
 
 FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159
 SHIPPED = {"mini": Path(__file__).parent / "weights" / "mini" / "flux-vae.safetensors"}
@@ -56,6 +57,8 @@ class FluxVae(nn.Module):
         if path:
             self.scale, self.shift = FLUX_SCALE, FLUX_SHIFT
             self.load_metadata(self._load(path))
+        elif config.start == "linear":
+            linear_start(self.vae, centre=0.4 * (config.range[1] - config.range[0]) + config.range[0])
         if config.scale is not None:
             self.scale = config.scale
         if config.shift is not None:

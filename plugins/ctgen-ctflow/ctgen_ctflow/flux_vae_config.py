@@ -15,7 +15,7 @@ Architecture = Literal["flux", "mini"]
 
 _WIDTHS: dict[str, tuple[int, ...]] = {"flux": (128, 256, 512, 512), "mini": (16, 32, 96, 144)}
 _LAYERS: dict[str, int] = {"flux": 2, "mini": 1}
-_GROUPS: dict[str, int] = {"flux": 32, "mini": 8}
+_GROUPS: dict[str, int] = {"flux": 32, "mini": 4}
 
 
 class FluxVaeConfig(ComponentConfig):
@@ -38,6 +38,9 @@ class FluxVaeConfig(ComponentConfig):
     mid_attention: bool = True
     window_hu: tuple[float, float] = (-1000.0, 1000.0)
     range: tuple[float, float] = (0.0, 0.8333)
+    start: Literal["default", "linear"] = "default"
+    """How random weights begin: as diffusers makes them, or as a linear transform codec (see linear_start), from which small
+    networks train much faster."""
     scale: float | None = None
     """Latents are (raw - shift) * scale. None: from the weights file's metadata, else FLUX's 0.3611 (random weights: 1)."""
     shift: float | None = None
