@@ -27,6 +27,7 @@ class Sandbox:
         for name, code in {
             "ctgen": "from ctgen.cli import main; main()",
             "pip": "import sys; from pip._internal.cli.main import main; sys.exit(main())",
+            "torchrun": "from torch.distributed.run import main; main()",
             "pytest": "import sys; from pytest import console_main; sys.exit(console_main())",
         }.items():
             script = self.venv / "bin" / name

@@ -1,0 +1,107 @@
+"""Every command of the README is run by a test; this file says by which, and runs those that nobody else runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ctgen.testing import phantom
+from ctgen.volume.io import write_volume
+from tests.e2e.sandbox import Sandbox
+
+REPOSITORY = Path(__file__).parents[2]
+
+RUN_BY = {
+    "pip install -r requirements.txt": ".ci/run",
+    "ctgen run recipes/ctflow.yaml": "tests/e2e/test_main_job.py::output",
+    "pytest": ".ci/run",
+    'ctgen generate runs/ctflow --report "Small left pleural effusion. The heart is enlarged." -o effusion.nii.gz': (
+        "tests/e2e/test_main_job.py::test_generate_from_a_report"
+    ),
+    "ctgen data inspect /path/to/scans": "tests/e2e/test_readme.py::test_own_scans_are_inspected",
+    "ctgen run recipes/ctflow.yaml data.use=folder data.root=/path/to/scans --run-dir runs/mine": (
+        "tests/e2e/test_main_job.py::test_own_scans"
+    ),
+    "ctgen validate recipes/ctflow-ct-rate.yaml backbone.attention_transpose=released"
+    " backbone.weights=hf:EnyaWoooo/CTFlow/checkpoint-680000/denoiser_ema": (
+        "tests/e2e/test_readme.py::test_the_released_weights_fit_the_recipe"
+    ),
+    "ctgen new-plugin mynet": "tests/e2e/test_docs.py::test_every_command_of_the_first_plugin_guide",
+    "pip install -e ctgen-mynet": "tests/e2e/test_docs.py::test_every_command_of_the_first_plugin_guide",
+    "ctgen ls backbone": "tests/e2e/test_docs.py::test_every_command_of_the_first_plugin_guide",
+    "ctgen run recipe.yaml --until encode": "tests/e2e/test_readme.py::test_scaling_out",
+    "torchrun --standalone --nproc-per-node 2 -m ctgen run recipe.yaml --from train --until train": (
+        "tests/e2e/test_readme.py::test_scaling_out"
+    ),
+    "ctgen run recipe.yaml": "tests/e2e/test_readme.py::test_scaling_out",
+}
+"""Command of the README -> the file, or file::test, that runs it."""
+
+SMALL = """
+name: small
+data: {use: atlas-thorax, cases: 8}
+autoencoder: tiny-ae
+text_encoder: hash-text
+backbone: {use: tiny-conv, width: 8, layers: 1}
+schedule: linear-flow
+rollout: {use: whole-volume, depth: 8}
+objective: latent-flow
+prepare: {size: [8, 32, 32], spacing_mm: [36.0, 12.0, 12.0]}
+train: {steps: 6, batch: 2, checkpoint_every: 3, log_every: 1}
+sample: {count: 1, steps: 2, split: train}
+"""
+
+
+def readme_commands() -> list[str]:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    assert all(language == "sh" for language, _ in blocks)
+    return [part.strip() for _, block in blocks for line in block.splitlines() if line for part in line.split(" && ")]
+
+
+def test_every_command_is_run_by_a_test() -> None:
+    assert set(readme_commands()) == set(RUN_BY)
+    for command, by in RUN_BY.items():
+        file, _, test = by.partition("::")
+        path = REPOSITORY / file
+        assert path.is_file(), f"{command!r} should be run by {file}, which does not exist"
+        assert not test or f"def {test}(" in path.read_text(encoding="utf-8"), f"{file} has no {test}"
+
+
+def test_ci_installs_and_tests_as_the_readme_says() -> None:
+    script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    assert re.search(r"^pip install .*-r requirements\.txt$", script, re.MULTILINE)
+    assert re.search(r"^pytest\b", script, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    return Sandbox(tmp_path_factory.mktemp("readme"))
+
+
+def test_own_scans_are_inspected(sandbox: Sandbox) -> None:
+    for index in range(2):
+        write_volume(phantom(seed=index), sandbox.folder / "scans" / f"scan-{index}.nii.gz")
+    output = sandbox.run("ctgen data inspect scans").stdout
+    assert "scan-0" in output
+    assert "scan-1" in output
+
+
+def test_the_released_weights_fit_the_recipe(sandbox: Sandbox) -> None:
+    command = next(command for command in RUN_BY if "EnyaWoooo" in command)
+    sandbox.run(command.replace("recipes/", f"{REPOSITORY}/recipes/"))
+
+
+@pytest.mark.slow
+def test_scaling_out(sandbox: Sandbox) -> None:
+    (sandbox.folder / "recipe.yaml").write_text(SMALL, encoding="utf-8")
+    sandbox.run("ctgen run recipe.yaml --until encode")
+    sandbox.run("torchrun --standalone --nproc-per-node 2 -m ctgen run recipe.yaml --from train --until train")
+    output = sandbox.run("ctgen run recipe.yaml")
+    run = sandbox.folder / "runs" / "small"
+    lines = next(run.glob("train-*/metrics.jsonl")).read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6], "two processes, but each step is logged once"
+    assert list(run.glob("*/report.html")) or "report" in output.stdout
