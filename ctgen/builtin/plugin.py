@@ -60,7 +60,10 @@ def ctgen_register(registrar: Registrar) -> None:
     for name, (target, suffix) in exporters.items():
         registrar.exporter(name, target=f"ctgen.builtin.exporters:{target}", config=ExporterConfig, summary=f"writes {suffix}")
     registrar.objective(
-        "a-vae", target="ctgen.train.a_vae:AVae", config=AVaeConfig, summary="autoencoder: reconstruction, KL, similarity, adversary"
+        "a-vae",
+        target="ctgen.train.a_vae:AVae",
+        config=AVaeConfig,
+        summary="autoencoder: reconstruction, KL, similarity, adversary",
     )
     registrar.objective(
         "latent-flow",
