@@ -14,6 +14,7 @@ from ctgen.errors import StageError, did_you_mean
 from ctgen.stages.components import build_components
 from ctgen.stages.context import Context
 from ctgen.stages.plan import DONE, STAGES, fingerprints, finished, folder_of, stages_of
+from ctgen.stages.processes import rank, require_one_process
 
 if TYPE_CHECKING:
     from ctgen.console import Console
@@ -48,10 +49,13 @@ def run(
     from ctgen.console import Console
 
     console = console or Console(quiet=True)
+    if rank() > 0:
+        console = Console(quiet=True)
     where = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
     wanted = _wanted(recipe, start, until)
     context = _context(recipe, where, console)
-    write_text(where / "recipe.yaml", recipe.to_yaml())
+    if rank() == 0:
+        write_text(where / "recipe.yaml", recipe.to_yaml())
     skipped: list[str] = []
     with context.stopper.listening():
         for stage in stages_of(recipe):
@@ -92,6 +96,11 @@ def _context(recipe: Recipe, run_dir: Path, console: Console) -> Context:
 
 
 def _run_stage(context: Context, stage: str, folder: Path) -> None:
+    if stage != "train":
+        require_one_process(stage, context.recipe.source)
+    if rank() > 0:
+        import_module(f"ctgen.stages.{stage}").run(context, folder)
+        return
     context.console.say(f"{stage}: {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.yaml", context.recipe.to_yaml())

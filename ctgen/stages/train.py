@@ -18,6 +18,7 @@ from ctgen.interfaces import WeightsInfo
 from ctgen.stages.components import build, device, require, restore, weights_labels
 from ctgen.stages.context import Context
 from ctgen.stages.plan import MODULES, reads, trains
+from ctgen.stages.processes import rank, wait_for_everyone
 from ctgen.train.loop import fit
 
 
@@ -76,6 +77,10 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
             should_stop=lambda: context.stopper.requested,
         )
     context.stopper.check()
+    if rank() > 0:
+        wait_for_everyone()
+        found: dict[str, Any] = read_json(folder / "summary.json")
+        return found
     metadata = _export(objective, component, result.checkpoint, weights_file(folder, trained), source, recipe.train.seed)
     summary = {
         "trains": trained,
@@ -87,6 +92,7 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         **metadata,
     }
     write_json(folder / "summary.json", summary)
+    wait_for_everyone()
     return summary
 
 
