@@ -45,7 +45,7 @@ def taef1_codec(folder: Path) -> Codec:
     from safetensors.torch import load_file
 
     network = AutoencoderTiny(latent_channels=16, scaling_factor=1.0, shift_factor=0.0)
-    # the original file numbers the decoder's layers without the clamp that diffusers puts first
+    # the original file counts a clamp as the decoder's layer 0; diffusers does it outside its numbered layers
     decoder = load_file(str(folder / "taef1_decoder.safetensors"))
     encoder = load_file(str(folder / "taef1_encoder.safetensors"))
     state = {key if key.startswith("encoder.") else f"encoder.layers.{key}": value for key, value in encoder.items()}
@@ -56,8 +56,8 @@ def taef1_codec(folder: Path) -> Codec:
     network.eval()
 
     def run(hu: Tensor) -> Tensor:
-        image = ((hu.clamp(LOW, HIGH) - LOW) / (HIGH - LOW)).expand(-1, 3, -1, -1)
-        # AutoencoderTiny encodes [0, 1] images in taesd's convention and decodes to [-1, 1]
+        # diffusers takes and gives images in [-1, 1] and converts to taesd's [0, 1] inside
+        image = ((hu.clamp(LOW, HIGH) - LOW) / (HIGH - LOW) * 2 - 1).expand(-1, 3, -1, -1)
         latent = network.encode(image).latents
         return (network.decode(latent).sample.mean(1, keepdim=True) + 1) / 2 * (HIGH - LOW) + LOW
 
