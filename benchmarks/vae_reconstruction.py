@@ -82,7 +82,9 @@ def main() -> None:
     parser.add_argument("--taef1", type=Path, required=True)
     parser.add_argument("--weights", default="mini")
     parser.add_argument("--every", type=int, default=1, help="take every n-th slice")
-    parser.add_argument("--not-seen", action="append", default=[], metavar="NAME", help="leave out scans with this in their name")
+    parser.add_argument(
+        "--not-seen", action="append", default=[], metavar="NAME", help="leave out scans with this in their name"
+    )
     parser.add_argument("-o", "--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     host = Host.discover()
@@ -107,7 +109,12 @@ def main() -> None:
                  "psnr_db": psnr, "ssim": ssim, "mae_hu": mae, "seconds_per_slice": seconds}
             )  # fmt: skip
             print(rows[-1], flush=True)
-    write(rows, list(codecs), options.out, sha256_of(Path(mini.weights.source)) if options.weights != "mini" else mini.weights.sha256)
+    write(
+        rows,
+        list(codecs),
+        options.out,
+        sha256_of(Path(mini.weights.source)) if options.weights != "mini" else mini.weights.sha256,
+    )
 
 
 def write(rows: list[dict[str, object]], codecs: list[str], out: Path, sha256: str) -> None:

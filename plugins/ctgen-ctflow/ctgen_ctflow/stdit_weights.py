@@ -57,8 +57,12 @@ def load(model: Stdit, path: Path) -> None:
 def save(model: Stdit, path: Path) -> Path:
     """Our own layout: one safetensors file that states its config."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    metadata = {"format": "pt", "stdit": json.dumps(_description(model), sort_keys=True)}
-    return write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    return write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata_of(model)))
+
+
+def metadata_of(model: Stdit) -> dict[str, str]:
+    """What a file in our own layout says of its config."""
+    return {"format": "pt", "stdit": json.dumps(_description(model), sort_keys=True)}
 
 
 def write_released(model: Stdit, folder: Path, cells: tuple[int, int, int]) -> Path:
