@@ -1,10 +1,11 @@
-"""Reconstruction of real slices by the mini autoencoder, beside TAEF1 (the public tiny FLUX autoencoder) and a plain cosine codec.
+"""Reconstruction of real slices by the mini autoencoder, TAEF1 (the public tiny FLUX autoencoder) and a plain cosine codec.
 
     python benchmarks/vae_reconstruction.py SCANS --taef1 FOLDER [--weights mini] [-o benchmarks/results]
 
-SCANS: a folder of chest scans that the autoencoder never saw. TAEF1's files: taef1_encoder.safetensors, taef1_decoder.safetensors
-(madebyollin/taesd, MIT). Axial slices as they are (H, W cropped to multiples of 8), window [-1000, 1000] HU; PSNR and SSIM per
-slice by torchmetrics, averaged per scan. All three codes spend 16 numbers on 8 x 8 pixels.
+SCANS: a folder of chest scans that the autoencoder never saw (leave others out with --without NAME). TAEF1's files:
+taef1_encoder.safetensors, taef1_decoder.safetensors (madebyollin/taesd, MIT). Axial slices as they are (H, W cropped to
+multiples of 8), window [-1000, 1000] HU; PSNR and SSIM per slice by torchmetrics, averaged per scan. All three codes spend 16
+numbers on 8 x 8 pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from ctgen import Host
-from ctgen.atomic import sha256_of, write_text
+from ctgen.atomic import write_text
 from ctgen.interfaces import Posterior
 from ctgen.volume.io import is_volume_file, read_volume, volume_stem
 
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--weights", default="mini")
     parser.add_argument("--every", type=int, default=1, help="take every n-th slice")
     parser.add_argument(
-        "--not-seen", action="append", default=[], metavar="NAME", help="leave out scans with this in their name"
+        "--without", action="append", default=[], metavar="NAME", help="leave out scans with this in their name"
     )
     parser.add_argument("-o", "--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
@@ -96,7 +97,7 @@ def main() -> None:
     }
     rows: list[dict[str, object]] = []
     for path in sorted(path for path in options.scans.iterdir() if is_volume_file(path)):
-        if any(name in path.name for name in options.not_seen):
+        if any(name in path.name for name in options.without):
             continue
         hu = read_volume(path).hu[:: options.every]
         _, height, width = hu.shape
@@ -113,7 +114,7 @@ def main() -> None:
         rows,
         list(codecs),
         options.out,
-        sha256_of(Path(mini.weights.source)) if options.weights != "mini" else mini.weights.sha256,
+        mini.weights.sha256,
     )
 
 

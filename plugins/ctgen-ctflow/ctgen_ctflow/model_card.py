@@ -95,7 +95,7 @@ def use_fields(use: Any) -> dict[str, Any]:
 
 
 def _curve(rows: Sequence[Mapping[str, float]]) -> list[str]:
-    """A table of about ``POINTS`` evenly spaced rows, the first and the last among them; with validation where there is some."""
+    """A table of about ``POINTS`` evenly spaced rows, the first and the last among them; those with validation if any."""
     checked = [row for row in rows if "valid_loss" in row]
     chosen = checked if len(checked) >= POINTS // 2 else list(rows)
     if len(chosen) > POINTS:

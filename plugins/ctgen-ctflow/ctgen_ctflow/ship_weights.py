@@ -28,6 +28,7 @@ from ctgen.atomic import read_json, sha256_of, write_atomically, write_text
 from ctgen.errors import CheckpointError, ConfigError, CtgenError, StageError
 from ctgen.provenance import recipe_hash
 from ctgen.recipe import Recipe, load_recipe
+from ctgen.train.log import read_metrics
 from ctgen_ctflow import stdit_weights
 from ctgen_ctflow.model_card import ATTRIBUTIONS, model_card
 from ctgen_ctflow.stdit import Stdit
@@ -104,7 +105,7 @@ def ship(
         recipe=recipe,
         section=section,
         summary=summary,
-        rows=_log(stage),
+        rows=read_metrics(stage),
         facts=facts,
         dtype=dtype,
         parameters=sum(parameter.numel() for parameter in component.parameters()),
@@ -166,13 +167,6 @@ def _halved(state: dict[str, Tensor], component: nn.Module, dtype: torch.dtype) 
 def _metadata(path: Path) -> dict[str, str]:
     with safe_open(str(path), framework="pt") as handle:
         return dict(handle.metadata() or {})
-
-
-def _log(stage: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl in order of step; of a step that was done twice, the last."""
-    lines = (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = {row["step"]: row for row in map(json.loads, lines)}
-    return [rows[step] for step in sorted(rows)]
 
 
 def _same_training(done: Recipe, named: Recipe, section: str, path: Path) -> None:
