@@ -54,8 +54,8 @@ def test_unknown_name_lists_suggestion_choices_and_notes() -> None:
     assert str(caught.value).split("\n") == [
         "no backbone named 'stditt'",
         "  did you mean 'stdit'?",
-        "available: stdit (ctflow)",
-        "plugin 'x' failed",
+        "  available: stdit (ctflow)",
+        "  plugin 'x' failed",
     ]
 
 
