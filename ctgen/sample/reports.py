@@ -16,17 +16,18 @@ def from_text(text: str) -> tuple[str, Report]:
     """A report given on the command line; its id follows from the text."""
     if not text.strip():
         raise DataError("the report is empty", hint='write --report "Small left pleural effusion."')
-    return f"report-{stable_hash(text) % 16**8:08x}", Report(findings=text.strip())
+    return f"report-{stable_hash(text.strip()) % 16**8:08x}", Report(findings=text.strip())
 
 
 def read_reports(path: Path) -> list[tuple[str, Report]]:
     """(id, report) of every row of a .csv (see read_report_table), or entry of a .json list. Raises DataError with the row."""
     if not path.is_file():
         raise DataError(f"no file {path}", hint="--reports takes a .csv or .json file; --report takes the text itself")
-    if path.suffix == ".csv":
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
         rows = read_report_table(path, match=lambda name: name)
         found = {name: row.report for name, row in rows.items()}
-    elif path.suffix == ".json":
+    elif suffix == ".json":
         found = _json_reports(path)
     else:
         raise DataError(f"{path}: reports are read from .csv or .json, not {path.suffix or 'a file without suffix'}")
@@ -35,6 +36,10 @@ def read_reports(path: Path) -> list[tuple[str, Report]]:
         raise DataError(f"{path}: no report text for {', '.join(empty[:8])}")
     if not found:
         raise DataError(f"{path}: no reports in it")
+    names: dict[str, str] = {}
+    for name in found:
+        if (first := names.setdefault(safe_name(name), name)) != name:
+            raise DataError(f"{path}: {first!r} and {name!r} would both be written as {safe_name(name)!r}", hint="rename one")
     return [(safe_name(name), report) for name, report in found.items() if report is not None]
 
 
