@@ -335,7 +335,8 @@ class Exporter(Protocol):
 
 @dataclass(frozen=True)
 class CaseRequest:
-    """What a generator is asked for: ``slices`` (None: the model decides), spacing (D, H, W) in mm (None: the model's own)."""
+    """What a generator is asked for: ``slices`` of the result (None: the model decides), spacing (D, H, W) in mm (None: the
+    model's own), and ``head``, a scan whose first block is kept and continued."""
 
     id: str
     report: Report

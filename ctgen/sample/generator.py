@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ctgen.interfaces import CaseRequest, Coefficients, Condition, Markers, Prom
 from ctgen.markers import make_markers
 from ctgen.recipe.settings import PrepareSettings, SampleSettings
 from ctgen.sample.solvers import SOLVERS
-from ctgen.stages.encode import encode_slices
+from ctgen.stages.encode import decode_slices, encode_slices
 from ctgen.stages.prepare import to_grid
 from ctgen.volume import Volume
 from ctgen.volume.resample import resample
@@ -35,6 +36,10 @@ class Generated:
     note: str
 
 
+SMALLEST_ALPHA = 0.02
+"""Noise predictions are divided by alpha, which is 0 at t = 1: below this an error of the network is not blown up further."""
+
+
 def velocity_from(prediction: Tensor, predicts: str, z: Tensor, at: Coefficients) -> Tensor:
     """dz/dt = alpha' x + sigma' eps, from whatever the backbone predicts; ``at`` holds scalars."""
     if predicts == "velocity":
@@ -42,10 +47,10 @@ def velocity_from(prediction: Tensor, predicts: str, z: Tensor, at: Coefficients
     alpha, sigma = float(at.alpha), float(at.sigma)
     if predicts == "noise":
         noise = prediction
-        # at t = 1 alpha is 0: the clean estimate would be 0/0, its weight in the velocity is all that counts
-        clean = (z - sigma * noise) / max(alpha, 1e-4)
+        clean = (z - sigma * noise) / max(alpha, SMALLEST_ALPHA)
     else:
         clean = prediction
+        # solvers evaluate nothing at t = 0, where sigma is 0
         noise = (z - alpha * clean) / max(sigma, 1e-4)
     return float(at.d_alpha) * clean + float(at.d_sigma) * noise
 
@@ -74,15 +79,22 @@ class ComposedGenerator:
 
     @torch.inference_mode()
     def run(self, request: CaseRequest, seed: int, progress: Callable[[int, int], None] | None = None) -> Generated:
-        """Generate one volume on the recipe's grid (resampled if the request names another spacing)."""
+        """Generate one volume on the recipe's grid, resampled if the request names another spacing.
+
+        ``request.slices`` counts slices of the result. ConfigError: a head that is too short, or that leaves nothing to make.
+        """
         started = time.perf_counter()
         generator = torch.Generator().manual_seed(stable_hash(seed, request.id))
         spec = self.autoencoder.latent
         _, height, width = spec.grid(self.prepare.size)
         head, frame = self._head(request)
-        slices = request.slices
-        if slices is not None and head is not None and slices <= head.shape[1] * spec.stride[0]:
-            raise ConfigError(f"{slices} slices were asked for, but the head alone has {head.shape[1] * spec.stride[0]}")
+        slices = self._grid_slices(request)
+        head_slices = 0 if head is None else head.shape[1] * spec.stride[0]
+        if slices is not None and 0 < slices <= head_slices:
+            raise ConfigError(
+                f"{slices} slices of {self.prepare.spacing_mm[0]:g} mm were asked for, but the head alone has {head_slices}",
+                hint="ask for more (--slices, sample.length), or continue with a rollout of smaller blocks (slice-blocks)",
+            )
         depth = None if slices is None else -(-slices // spec.stride[0])
         text = self.text_encoder.encode([Prompt(request.report, slices=slices)])
         calls = 0
@@ -114,14 +126,19 @@ class ComposedGenerator:
             hu = hu[:slices]
         # the grid's origin is where the head's lowest slice lies; without a head the volume is centred on (0, 0, 0)
         volume = Volume(hu, frame) if frame is not None else _centred(hu, self.prepare.spacing_mm)
-        boundaries = tuple(cut * spec.stride[0] for cut in result.boundaries if 0 < cut * spec.stride[0] < hu.shape[0])
-        head_slices = 0 if head is None else head.shape[1] * spec.stride[0]
+        boundaries = tuple(cut * spec.stride[0] for cut in result.boundaries)
         if request.spacing_mm is not None:
-            resampled = resample(volume, request.spacing_mm)
-            ratio = volume.spacing_mm[0] / resampled.spacing_mm[0]
+            ratio = volume.spacing_mm[0] / request.spacing_mm[0]
+            volume = _respaced(volume, request.spacing_mm, request.slices, centred=frame is None)
             boundaries, head_slices = tuple(round(cut * ratio) for cut in boundaries), round(head_slices * ratio)
-            volume = Volume(np.rint(resampled.hu).astype(np.int16), resampled.affine)
+        boundaries = tuple(cut for cut in boundaries if 0 < cut < volume.shape[0])
         return Generated(volume, boundaries, head_slices, calls, time.perf_counter() - started, result.note)
+
+    def _grid_slices(self, request: CaseRequest) -> int | None:
+        """Slices of the recipe's grid that cover what the request asks for; None: the model decides."""
+        if request.slices is None or request.spacing_mm is None:
+            return request.slices
+        return max(1, math.ceil(request.slices * request.spacing_mm[0] / self.prepare.spacing_mm[0] - 1e-6))
 
     def markers(self) -> Markers:
         """Latents of the constant slices "before" and "after" the volume, computed once."""
@@ -133,13 +150,15 @@ class ComposedGenerator:
         """Latent (c, d, h, w) of the scan to continue, and the affine of the grid it lies on."""
         if request.head is None:
             return None, None
-        block = self.rollout.config.block_length(self.prepare.size[0])
-        wanted = max(1, self.sample.head_blocks) * block * self.autoencoder.latent.stride[0]
+        stride = self.autoencoder.latent.stride[0]
+        block = self.rollout.config.block_length(self.prepare.size[0] // stride)
+        wanted = max(1, self.sample.head_blocks) * block * stride
         grid = to_grid(request.head, self.prepare)
         if grid.shape[0] < wanted:
             raise ConfigError(
-                f"the head scan covers {grid.shape[0]} slices of {self.prepare.spacing_mm[0]:g} mm, {wanted} are needed",
-                hint="give a longer scan or fewer sample.head_blocks",
+                f"the head scan covers {grid.shape[0]} slices of {self.prepare.spacing_mm[0]:g} mm, {wanted} are needed "
+                f"({max(1, self.sample.head_blocks)} of the rollout's blocks)",
+                hint="give a longer scan, fewer sample.head_blocks, or a rollout of smaller blocks (slice-blocks)",
             )
         posterior = encode_slices(self.autoencoder, grid.hu[:wanted], 16, self.where)
         return self.autoencoder.finalise(posterior, generator=None)[0].cpu(), grid.affine
@@ -178,9 +197,7 @@ class ComposedGenerator:
     def _decode(self, latent: Tensor) -> np.ndarray[Any, Any]:
         """(c, d, h, w) -> int16 HU (D, H, W), clipped to the window the autoencoder knows."""
         low, high = self.autoencoder.hu_range
-        step = 16 if self.autoencoder.latent.stride[0] == 1 else latent.shape[1]
-        parts = [self.autoencoder.decode(part[None].to(self.where))[0, 0].cpu() for part in torch.split(latent, step, dim=1)]
-        return torch.cat(parts).clamp(low, high).round().numpy().astype(np.int16)
+        return decode_slices(self.autoencoder, latent[None], self.where).clamp(low, high).round().numpy().astype(np.int16)
 
 
 def reconstruct(autoencoder: Any, volume: Volume, where: torch.device) -> Volume:
@@ -188,9 +205,15 @@ def reconstruct(autoencoder: Any, volume: Volume, where: torch.device) -> Volume
     low, high = autoencoder.hu_range
     with torch.inference_mode():
         latent = autoencoder.finalise(encode_slices(autoencoder, volume.hu, 16, where), generator=None)
-        step = 16 if autoencoder.latent.stride[0] == 1 else latent.shape[2]
-        parts = [autoencoder.decode(part.to(where))[0, 0].cpu() for part in torch.split(latent, step, dim=2)]
-    return Volume(torch.cat(parts).clamp(low, high).round().numpy().astype(np.int16), volume.affine)
+    hu = decode_slices(autoencoder, latent, where).clamp(low, high).round().numpy().astype(np.int16)
+    return Volume(hu, volume.affine)
+
+
+def _respaced(volume: Volume, spacing_mm: tuple[float, float, float], slices: int | None, *, centred: bool) -> Volume:
+    """``volume`` on another spacing, cut at the top to ``slices``; without a head its centre stays at (0, 0, 0)."""
+    resampled = resample(volume, spacing_mm)
+    hu = np.rint(resampled.hu[:slices]).astype(np.int16)
+    return _centred(hu, spacing_mm) if centred else Volume(hu, resampled.affine)
 
 
 def _centred(hu: np.ndarray[Any, Any], spacing_mm: tuple[float, float, float]) -> Volume:
