@@ -78,7 +78,12 @@ def run(
 @app.command()
 def generate(
     source: Annotated[
-        str, typer.Argument(metavar="RUN_OR_RECIPE", help="A run folder, a recipe file, or preset:NAME.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="RUN_OR_RECIPE",
+            help="A run folder, a train folder in it, a recipe file, or preset:NAME.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="OUT", help="Folder, or file for a single volume.", show_default=False)
@@ -92,7 +97,9 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="With the report's id it decides the draw.")] = 0,
     count: Annotated[int, typer.Option(min=1, metavar="N", help="Volumes per report.")] = 1,
-    slices: Annotated[int | None, typer.Option(min=1, metavar="N", help="Axial slices.  [default: as the recipe says]")] = None,
+    slices: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Axial slices of the file.  [default: as the recipe says]")
+    ] = None,
     spacing: Annotated[
         str | None, typer.Option(metavar="D,H,W", help="Voxel spacing in mm of the files.  [default: the model's]")
     ] = None,

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctgen.atomic import read_json, write_json
+from ctgen.atomic import fingerprint, read_json, sha256_of, write_json
 from ctgen.errors import ConfigError, MissingFileError, StageError
 from ctgen.evaluate.continuity import seam_ratios, slice_differences
-from ctgen.interfaces import CaseRequest, Report, WeightsInfo
+from ctgen.interfaces import CaseRequest, Exporter, Report, WeightsInfo
 from ctgen.recipe import load_recipe
 from ctgen.report.montage import overview
-from ctgen.sample.generator import ComposedGenerator
-from ctgen.stages import open_run
+from ctgen.sample.generator import ComposedGenerator, Generated
 from ctgen.stages.components import build_components, device, weights_labels
 from ctgen.stages.context import Context
-from ctgen.stages.plan import trains
+from ctgen.stages.opening import is_train_folder, open_run
+from ctgen.stages.plan import MODULES, trains
 from ctgen.stages.sample import composed, sidecar
 from ctgen.volume.io import VOLUME_SUFFIXES, read_volume
 
 if TYPE_CHECKING:
     from ctgen.console import Console
     from ctgen.host import Host
-    from ctgen.recipe import Recipe
 
 FORMATS = {"nifti": ".nii.gz", "mha": ".mha"}
+EXPORTERS = {".nii.gz": "nifti", ".mha": "mha", ".nrrd": "nrrd"}
 
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """None means: as the recipe says. ``spacing_mm`` (D, H, W); ``count`` draws per report."""
+    """None means: as the recipe says. ``spacing_mm`` (D, H, W); ``slices`` of the files; ``count`` draws per report."""
 
     seed: int = 0
     count: int = 1
@@ -42,60 +44,87 @@ class GenerateOptions:
     format: str | None = None
 
 
+@dataclass(frozen=True)
+class Job:
+    """One volume to make. ``asked``: everything that determines it, kept in its JSON as "request"."""
+
+    path: Path
+    json: Path
+    png: Path
+    request: CaseRequest
+    asked: dict[str, Any]
+
+    def is_there(self) -> bool:
+        """True if exactly this volume was written before; ConfigError if a file of another making is in the way."""
+        kept = self._kept()
+        if self.path.exists() and kept == self.asked:
+            return True
+        stranger = next((path for path in (self.path, self.json, self.png) if path.exists()), None)
+        # our own JSON or picture without the volume: left by an interruption, or the volume was removed
+        if stranger is None or (kept is not None and not self.path.exists()):
+            return False
+        raise ConfigError(f"{stranger} exists, made by another request", hint="choose another -o, or remove the file")
+
+    def _kept(self) -> Any:
+        try:
+            return read_json(self.json).get("request") if self.json.is_file() else None
+        except (ValueError, AttributeError):
+            return None
+
+
 def generate_to_folder(
     source: str, reports: Sequence[tuple[str, Report]], out: Path, options: GenerateOptions, *, host: Host, console: Console
 ) -> list[Path]:
     """Write one volume, one JSON and one PNG per report and draw; returns the volumes' paths.
 
     ``out`` is a folder, or a file name with a volume suffix if exactly one volume is asked for. A volume that is already
-    there from the very same request is kept; one from another request is never overwritten (ConfigError).
+    there from the very same request is kept; one from another request is never overwritten (ConfigError, before any work).
     """
     single, suffix = _target(out, len(reports) * options.count, options.format)
+    _make_folder(out.parent if single else out)
     context, generator = open_source(source, options.steps, host=host, console=console)
-    exporter = host.create("exporter", {".nii.gz": "nifti", ".mha": "mha", ".nrrd": "nrrd"}[suffix])
-    head = read_volume(options.head) if options.head is not None else None
-    length = options.slices if options.slices is not None else _default_slices(context)
-    jobs = [(case_id, report, draw) for case_id, report in reports for draw in range(options.count)]
-    written: list[Path] = []
-    with context.stopper.listening(), console.task("generate", len(jobs) * (length or 1), unit="slices") as task:
-        for number, (case_id, report, draw) in enumerate(jobs):
-            name = case_id if options.count == 1 else f"{case_id}_{draw}"
-            path = out if single else out / f"{name}{suffix}"
-            beside = path.with_name(path.name.removesuffix(suffix) + ".json")
-            request = CaseRequest(name, report, slices=length, spacing_mm=options.spacing_mm, head=head)
-            asked = _asked(context, options, request)
-            if path.exists():
-                if not beside.is_file() or read_json(beside).get("request") != asked:
-                    raise ConfigError(f"{path} exists, made by another request", hint="choose another -o, or remove the file")
-                console.say(f"{path} is already there from the same request; kept")
+    exporter = host.create("exporter", EXPORTERS[suffix])
+    jobs = _jobs(context, reports, out if single else None, out, suffix, options)
+    there = [job.is_there() for job in jobs]
+    with context.stopper.listening(), console.task("generate", len(jobs), unit="volumes") as task:
+        for number, (job, done_before) in enumerate(zip(jobs, there, strict=True)):
+            if done_before:
+                console.say(f"{job.path} is already there from the same request; kept")
             else:
-                generated = generator.run(request, options.seed, lambda done, _, at=number: task.set(at * (length or 1) + done))  # type: ignore[misc]
-                exporter.write(generated.volume, path)
-                facts = sidecar(context, request, options.seed, generated, path) | {"request": asked}
-                if generated.head_slices:
-                    facts["seam"] = _seam(generated.volume.hu, generated.head_slices)
-                overview(generated.volume, beside.with_suffix(".png"), title=report.findings[:110])
-                write_json(beside, facts)
-                console.say(f"{path}  ({generated.seconds:.0f} s)" + (f"  {generated.note}" if generated.note else ""))
-            written.append(path)
-            task.set((number + 1) * (length or 1))
+
+                def progress(done: int, expected: int, number: int = number) -> None:
+                    task.set(number * expected + done, total=len(jobs) * expected)
+                    context.stopper.check()
+
+                task.unit = "slices"
+                generated = _make(context, generator, exporter, job, options.seed, progress)
+                console.say(f"{job.path}  ({generated.seconds:.0f} s)" + (f"  {generated.note}" if generated.note else ""))
             context.stopper.check()
-    return written
+    return [job.path for job in jobs]
 
 
 def open_source(source: str, steps: int | None, *, host: Host, console: Console) -> tuple[Context, ComposedGenerator]:
-    """A generator from a run folder, a recipe whose run is finished, or a recipe or preset whose weights are all shipped."""
+    """A generator from a run folder or one of its train folders, or from a recipe or preset: its run in runs/NAME if that is
+    finished, else the weights that its components come with. The data set is not needed."""
     folder = Path(source)
+    train_folder = None
     if folder.is_dir():
         if not (folder / "recipe.yaml").is_file():
             raise MissingFileError(f"{folder} is not a run folder: it has no recipe.yaml", hint="ctgen run RECIPE makes one")
-        recipe, run_dir = load_recipe(folder / "recipe.yaml", host=host), folder
+        recipe = load_recipe(folder / "recipe.yaml", host=host)
+        train_folder = folder if is_train_folder(folder) else None
+        run_dir = folder.parent if train_folder else folder
     else:
         recipe = load_recipe(source, host=host)
         run_dir = Path("runs") / recipe.name
     if trains(recipe) != "backbone":
         raise ConfigError(f"recipe {recipe.name!r} trains the {trains(recipe)}, it does not generate volumes")
-    context = _finished(recipe, run_dir, console, must=folder.is_dir())
+    try:
+        context = open_run(recipe, run_dir, console, train_folder=train_folder)
+    except StageError:
+        if folder.is_dir():
+            raise
+        context = Context(recipe, run_dir, console, build_components(recipe, data=False))
     if steps is not None:
         context.recipe = replace(recipe, sample=recipe.sample.model_copy(update={"steps": steps}))
     if "train" in context.folders:
@@ -106,18 +135,66 @@ def open_source(source: str, steps: int | None, *, host: Host, console: Console)
         raise StageError(f"{source} has no trained weights yet", hint=f"run: ctgen run {source}")
     labels = ", ".join(f"{section} {label}" for section, label in weights_labels(context.components).items())
     console.say(f"with the weights as they come: {labels}")
-    for section in ("autoencoder", "text_encoder", "backbone"):
+    for section in MODULES:
         context.components[section].to(device()).eval()
     return context, ComposedGenerator(context.components, context.recipe.prepare, context.recipe.sample, where=device())
 
 
-def _finished(recipe: Recipe, run_dir: Path, console: Console, *, must: bool) -> Context:
-    if must:
-        return open_run(recipe, run_dir, console)
+def _jobs(
+    context: Context,
+    reports: Sequence[tuple[str, Report]],
+    file: Path | None,
+    folder: Path,
+    suffix: str,
+    options: GenerateOptions,
+) -> list[Job]:
+    """One job per report and draw, each with a file of its own; ConfigError if two would write the same file."""
+    head = read_volume(options.head) if options.head is not None else None
+    head_hash = sha256_of(options.head) if options.head is not None else None
+    slices = options.slices if options.slices is not None else _default_slices(context, options.spacing_mm)
+    jobs: list[Job] = []
+    taken: set[Path] = set()
+    for case_id, report in reports:
+        for draw in range(options.count):
+            name = case_id if options.count == 1 else f"{case_id}_{draw}"
+            path = file or folder / f"{name}{suffix}"
+            if path in taken:
+                raise ConfigError(f"two of the volumes would be written to {path}", hint="give the reports other ids")
+            taken.add(path)
+            request = CaseRequest(name, report, slices=slices, spacing_mm=options.spacing_mm, head=head)
+            bare = path.name[: -len(suffix)]
+            asked = _asked(context, request, options.seed, head_hash)
+            jobs.append(Job(path, path.with_name(f"{bare}.json"), path.with_name(f"{bare}.png"), request, asked))
+    return jobs
+
+
+def _make(
+    context: Context,
+    generator: ComposedGenerator,
+    exporter: Exporter,
+    job: Job,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> Generated:
+    """Generate and write one volume. It appears last: an interruption leaves no volume without its JSON."""
+    generated = generator.run(job.request, seed, progress)
+    volume = generated.volume
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=job.path.parent) as temporary:
+        written = exporter.write(volume, Path(temporary) / job.path.name)
+        facts = sidecar(context, job.request, seed, generated, written) | {"request": job.asked}
+        if generated.head_slices:
+            facts["seam"] = seam(volume.hu, generated.head_slices)
+        write_json(job.json, facts)
+        overview(volume, job.png, title=job.request.report.findings[:110], boundaries=generated.boundaries)
+        written.replace(job.path)
+    return generated
+
+
+def _make_folder(folder: Path) -> None:
     try:
-        return open_run(recipe, run_dir, console)
-    except StageError:
-        return Context(recipe, run_dir, console, build_components(recipe))
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"-o: {folder} cannot be a folder: {error.strerror}", hint="choose another -o") from error
 
 
 def _target(out: Path, volumes: int, wanted: str | None) -> tuple[bool, str]:
@@ -138,30 +215,38 @@ def _target(out: Path, volumes: int, wanted: str | None) -> tuple[bool, str]:
     return True, named
 
 
-def _default_slices(context: Context) -> int | None:
-    """The recipe's length where it states one; the whole grid where it follows a real case, because here there is none."""
-    length = context.recipe.sample.length
+def _default_slices(context: Context, spacing_mm: tuple[float, float, float] | None) -> int | None:
+    """Slices of the files, where the recipe states a length; the whole grid where it follows a real case: here is none."""
+    length, prepare = context.recipe.sample.length, context.recipe.prepare
     if length == "model":
         return None
-    return context.recipe.prepare.size[0] if length == "case" else int(length)
+    slices = prepare.size[0] if length == "case" else int(length)
+    return slices if spacing_mm is None else max(2, round(slices * prepare.spacing_mm[0] / spacing_mm[0]))
 
 
-def _asked(context: Context, options: GenerateOptions, request: CaseRequest) -> dict[str, Any]:
+def _asked(context: Context, request: CaseRequest, seed: int, head_hash: str | None) -> dict[str, Any]:
+    recipe = context.recipe
+    parts = [recipe.use(name).identity() for name in (*MODULES, "schedule", "rollout")]
     return {
         "id": request.id,
-        "report": request.report.findings,
-        "impressions": request.report.impressions,
-        "seed": options.seed,
+        "report": asdict(request.report),
+        "seed": seed,
         "slices": request.slices,
-        "spacing_mm": list(options.spacing_mm) if options.spacing_mm else None,
-        "steps": context.recipe.sample.steps,
-        "head": str(options.head) if options.head else None,
-        "weights": {name: context.components[name].weights.sha256 for name in ("autoencoder", "text_encoder", "backbone")},
+        "spacing_mm": list(request.spacing_mm) if request.spacing_mm else None,
+        "solver": recipe.sample.solver,
+        "steps": recipe.sample.steps,
+        "head": head_hash,
+        "head_blocks": recipe.sample.head_blocks,
+        "weights": {name: context.components[name].weights.sha256 for name in MODULES},
+        "components": fingerprint([recipe.prepare.identity(), *parts]),
     }
 
 
-def _seam(hu: Any, head_slices: int) -> dict[str, float]:
-    """The seam between head and generated slices: mean |dz| there, and its ratio to |dz| elsewhere (1.0 is perfect)."""
-    first, second = seam_ratios(hu, [head_slices])
+def seam(hu: Any, head_slices: int) -> dict[str, float | None]:
+    """The seam between head and generated slices: mean |dz| there, and its ratio to |dz| elsewhere (1.0 is perfect).
+
+    A ratio that is not defined (a single slice on one side, no change anywhere else) is None.
+    """
+    ratios = [round(value, 3) if math.isfinite(value) else None for value in seam_ratios(hu, [head_slices])]
     step = float(slice_differences(hu)[head_slices - 1])
-    return {"slice": head_slices, "mean_abs_step_hu": round(step, 2), "ratio": round(first, 3), "ratio_2nd": round(second, 3)}
+    return {"slice": head_slices, "mean_abs_step_hu": round(step, 2), "ratio": ratios[0], "ratio_2nd": ratios[1]}

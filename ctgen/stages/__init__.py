@@ -9,11 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctgen.atomic import read_json, write_json, write_text
+from ctgen.atomic import write_json, write_text
 from ctgen.errors import StageError, did_you_mean
 from ctgen.stages.components import build_components
 from ctgen.stages.context import Context
+from ctgen.stages.opening import open_run
 from ctgen.stages.plan import DONE, STAGES, fingerprints, finished, folder_of, stages_of
+from ctgen.stages.prepare import require_splits
 from ctgen.stages.processes import rank, require_one_process
 
 if TYPE_CHECKING:
@@ -53,46 +55,40 @@ def run(
         console = Console(quiet=True)
     where = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
     wanted = _wanted(recipe, start, until)
-    context = _context(recipe, where, console)
+    components = build_components(recipe)
+    context = Context(recipe, where, console, components, fingerprints=fingerprints(recipe, components))
+    _require_earlier(context, wanted, start)
     if rank() == 0:
         write_text(where / "recipe.yaml", recipe.to_yaml())
     skipped: list[str] = []
+    stages = stages_of(recipe)
     with context.stopper.listening():
-        for stage in stages_of(recipe):
-            if stage not in wanted and stage in _after(recipe, until):
-                break
+        for stage in stages[: stages.index(wanted[-1]) + 1]:
             folder = folder_of(where, stage, dict(context.fingerprints))
             context.folders[stage] = folder
             if finished(folder, context.fingerprints[stage]):
                 console.say(f"{stage}: already done, skipped ({folder})")
                 skipped.append(stage)
-                continue
-            if stage not in wanted:
-                raise StageError(
-                    f"--from {start}: stage {stage!r} before it is not finished in {where}", hint=f"run without --from {start}"
-                )
-            _run_stage(context, stage, folder)
+            else:
+                _run_stage(context, stage, folder)
+            if stage == "prepare":
+                require_splits(context, wanted)
     report = context.folders.get("report", Path()) / "report.html"
     return RunResult(where, context.folders, tuple(skipped), report if report.is_file() else None)
 
 
-def open_run(recipe: Recipe, run_dir: Path, console: Console) -> Context:
-    """The context of a run whose train stage is finished; raises StageError with the next command if it is not."""
-    context = _context(recipe, run_dir, console)
-    for stage in stages_of(recipe):
-        folder = folder_of(run_dir, stage, dict(context.fingerprints))
-        if finished(folder, context.fingerprints[stage]):
-            context.folders[stage] = folder
-    if "train" not in context.folders:
+def _require_earlier(context: Context, wanted: Sequence[str], start: str | None) -> None:
+    """StageError, before anything is written, if a stage before ``start`` is not finished."""
+    stages = stages_of(context.recipe)
+    earlier = [
+        (name, folder_of(context.run_dir, name, dict(context.fingerprints))) for name in stages[: stages.index(wanted[0])]
+    ]
+    missing = [name for name, folder in earlier if not finished(folder, context.fingerprints[name])]
+    if missing:
         raise StageError(
-            f"the train stage of {run_dir} is not finished with this recipe", hint=f"run: ctgen run {recipe.source}"
+            f"--from {start}: not finished with this recipe in {context.run_dir}: {', '.join(missing)}",
+            hint=f"run without --from, or with --from {missing[0]}",
         )
-    return context
-
-
-def _context(recipe: Recipe, run_dir: Path, console: Console) -> Context:
-    components = build_components(recipe)
-    return Context(recipe, run_dir, console, components, fingerprints=fingerprints(recipe, components))
 
 
 def _run_stage(context: Context, stage: str, folder: Path) -> None:
@@ -129,13 +125,3 @@ def _wanted(recipe: Recipe, start: str | None, until: str | None) -> Sequence[st
     if first > last:
         raise StageError(f"--from {start} comes after --until {until}")
     return stages[first : last + 1]
-
-
-def _after(recipe: Recipe, until: str | None) -> Sequence[str]:
-    stages = stages_of(recipe)
-    return stages[stages.index(until) + 1 :] if until else ()
-
-
-def stage_records(context: Context) -> list[dict[str, Any]]:
-    """stage.json of every finished stage, in order."""
-    return [read_json(folder / DONE) for folder in context.folders.values() if (folder / DONE).is_file()]

@@ -28,8 +28,11 @@ def seeded(*parts: object) -> Iterator[None]:
         yield
 
 
-def build_components(recipe: Recipe) -> dict[str, Any]:
-    """Every component that the recipe's objective needs, by section. All missing files are one error, before any work."""
+def build_components(recipe: Recipe, *, data: bool = True) -> dict[str, Any]:
+    """Every component that the recipe's objective needs, by section. All missing files are one error, before any work.
+
+    Without ``data`` the data set is left out: a trained model generates on a machine that has no scans.
+    """
     built: dict[str, Any] = {}
     missing: list[MissingFileError] = []
     for section in (*MODULES, "schedule", "rollout"):
@@ -40,7 +43,8 @@ def build_components(recipe: Recipe) -> dict[str, Any]:
         except MissingFileError as error:
             missing.append(error)
     try:
-        built["data"] = recipe.build("data")
+        if data:
+            built["data"] = recipe.build("data")
     except MissingFileError as error:
         missing.append(error)
     if missing:
@@ -63,7 +67,8 @@ def build(recipe: Recipe, section: str) -> Any:
     config = use.config
     if trained and recipe.train.init == "none" and "weights" in type(config).model_fields:
         config = config.model_copy(update={"weights": "random"})
-    with seeded("init", recipe.train.seed, section):
+    # the latent cache does not depend on train.seed, so neither may random weights that are not trained
+    with seeded("init", recipe.train.seed if trained else 0, section):
         component = recipe.host.build(use.kind, use.name, config, **context)
     if trained and recipe.train.init not in ("weights", "none"):
         path = checkpoint_file(Path(recipe.train.init))

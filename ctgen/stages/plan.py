@@ -75,6 +75,16 @@ def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
     return chain
 
 
+def same_model(one: Recipe, other: Recipe) -> bool:
+    """Whether both train the same network in the same way on the same grid, whatever scans they read and how they sample."""
+
+    def identity(recipe: Recipe) -> list[Any]:
+        parts = [getattr(recipe, name) for name in (*MODULES, "schedule", "rollout", "objective", "prepare", "train")]
+        return [part and part.identity() for part in parts]
+
+    return identity(one) == identity(other)
+
+
 def folder_of(run_dir: Path, stage: str, fingerprints: dict[str, str]) -> Path:
     return run_dir / f"{stage}-{fingerprints[stage][:8]}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -14,11 +14,12 @@ from joblib import Parallel, delayed
 
 from ctgen.atomic import write_json
 from ctgen.data.chest import lung_fraction
-from ctgen.data.prepared import read_outcome, write_case, write_skipped
+from ctgen.data.prepared import PreparedCases, read_outcome, write_case, write_skipped
 from ctgen.errors import CtgenError, DataError
 from ctgen.interfaces import Case, Skipped
 from ctgen.recipe.settings import PrepareSettings
 from ctgen.stages.context import Context
+from ctgen.stages.plan import reads
 from ctgen.volume import Volume
 from ctgen.volume.orient import to_canonical
 from ctgen.volume.resample import fit
@@ -98,7 +99,35 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
     write_json(folder / "manifest.json", manifest)
     for entry in skipped:
         context.console.say(f"  left out: {entry.id}: {entry.reason}")
-    return {"cases": len(kept), "left_out": len(skipped), "without_report": len(manifest["without_report"])}  # type: ignore[arg-type]
+    without = [record["id"] for record in kept if record["report"] is None]  # type: ignore[index]
+    if without:
+        context.console.say(f"  no report, so prompted with the empty one: {_listed(without)}")
+    return {"cases": len(kept), "left_out": len(skipped), "without_report": len(without)}
+
+
+def require_splits(context: Context, wanted: Sequence[str]) -> None:
+    """DataError if a stage of ``wanted`` will have no case to work on: now, not after hours of training."""
+    recipe, prepared = context.recipe, PreparedCases(context.folders["prepare"])
+    hint = f"{len(prepared.manifest['cases'])} cases are prepared; see {prepared.folder / 'manifest.json'}"
+    if "train" in wanted and not prepared.ids("train"):
+        raise DataError(
+            "no train case is left after preparation, there is nothing to train on",
+            hint=f"{hint}\nadd scans, or set a smaller data.valid_fraction",
+        )
+    if "sample" in wanted and not prepared.ids(recipe.sample.split):
+        raise DataError(
+            f"no {recipe.sample.split} case is left after preparation, there is nothing to sample for",
+            hint=f"{hint}\nset sample.split=train or another data.valid_fraction, or stop earlier: --until train",
+        )
+    if "evaluate" in wanted and "sample" not in wanted and reads(recipe) == "volumes" and not prepared.ids("valid"):
+        raise DataError(
+            "no valid case is left after preparation, there is nothing to evaluate on",
+            hint=f"{hint}\nset a larger data.valid_fraction, or stop earlier: --until train",
+        )
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
 
 
 def _leave_out(folder: Path, case_id: str, reason: str) -> Skipped:

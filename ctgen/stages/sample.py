@@ -55,6 +55,8 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         raise DataError(
             f"there is no {settings.split} case to sample for", hint="set sample.split=train or a larger data.valid_fraction"
         )
+    if len(ids) < settings.count:
+        context.console.say(f"  {len(ids)} {settings.split} cases, fewer than sample.count = {settings.count}")
     exporter = recipe.build("export")
     generator = composed(context)
     depths = {case_id: _slices(settings.length, prepared.record(case_id)["shape"][0]) for case_id in ids}

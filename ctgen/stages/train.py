@@ -89,6 +89,7 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         "seconds": round(result.seconds, 1),
         "started_from": started_from,
         "weights_sha256": sha256_of(weights_file(folder, trained)),
+        "beside": {name: other.weights.sha256 for name, other in components.items() if name != trained},
         **metadata,
     }
     write_json(folder / "summary.json", summary)
