@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ctgen.errors import CheckpointError
 from ctgen.interfaces import LatentSpec, Posterior
 from ctgen.weights import info, locate
+from ctgen_ctflow import flux_vae_weights
 from ctgen_ctflow.flux_vae_config import FluxVaeConfig
 from ctgen_ctflow.linear_start import linear_start
 
 FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159
 SHIPPED = {"mini": Path(__file__).parent / "weights" / "mini" / "flux-vae.safetensors"}
 Number = TypeVar("Number", float, Tensor)
-HOW_TO_GET = (
-    "FLUX.1's autoencoder is the folder `vae` of black-forest-labs/FLUX.1-schnell on the Hugging Face hub (Apache-2.0): "
-    "accept its terms there, then `hf download black-forest-labs/FLUX.1-schnell --include 'vae/*' --local-dir flux`, "
-    "and set autoencoder.weights=flux/vae"
-)
 
 
 class FluxVae(nn.Module):
@@ -51,12 +43,14 @@ class FluxVae(nn.Module):
             mid_block_add_attention=config.mid_attention,
             sample_size=256,
         )
-        path = locate(config.weights, component="flux-vae", shipped=SHIPPED, how_to_get=HOW_TO_GET)
+        path = locate(config.weights, component="flux-vae", shipped=SHIPPED, how_to_get=flux_vae_weights.HOW_TO_GET)
         self.weights = info(config.weights, path)
         self.scale, self.shift = 1.0, 0.0
         if path:
             self.scale, self.shift = FLUX_SCALE, FLUX_SHIFT
-            self.load_metadata(self._load(path))
+            state, metadata = flux_vae_weights.read(path, config, self.state_dict())
+            self.load_state_dict(state)
+            self.load_metadata(metadata)
         elif config.start == "linear":
             linear_start(self.vae, centre=0.4 * (config.range[1] - config.range[0]) + config.range[0])
         if config.scale is not None:
@@ -68,15 +62,14 @@ class FluxVae(nn.Module):
 
     @property
     def marker_hu(self) -> tuple[float, float]:
-        """HU that the network sees as black (0) and white (1)."""
-        return self._to_hu(0.0), self._to_hu(1.0)
+        """HU that the network sees as black (the range's start, 0 in CTFlow) and white (1)."""
+        return self._to_hu(self.config.range[0]), self._to_hu(1.0)
 
     def encode(self, volume: Tensor) -> Posterior:
         """(B, 1, D, H, W) HU -> moments (B, c, D, h, w); slices pass in chunks of ``config.chunk``."""
-        chunks = self._pixels(volume).split(self.config.chunk)
-        moments = torch.cat([self.vae.encode(chunk).latent_dist.parameters for chunk in chunks])
-        batch, depth = volume.shape[0], volume.shape[2]
-        mean, logvar = moments.float().unflatten(0, (batch, depth)).transpose(1, 2).chunk(2, dim=1)
+        chunks = torch.split(self._pixels(volume), self.config.chunk)
+        moments = torch.cat([self.vae.encode(chunk).latent_dist.parameters for chunk in chunks]).float()
+        mean, logvar = self._volumes(moments, volume.shape[0]).chunk(2, dim=1)
         return Posterior(mean, logvar.clamp(-30.0, 20.0))
 
     def finalise(self, posterior: Posterior, *, generator: torch.Generator | None) -> Tensor:
@@ -91,9 +84,9 @@ class FluxVae(nn.Module):
         """(B, c, d, h, w) -> (B, 1, D, H, W) HU, not clipped; image channels are averaged."""
         raw = latent / self.scale + self.shift
         slices = raw.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        chunks = slices.split(self.config.chunk)
+        chunks = torch.split(slices, self.config.chunk)
         pixels = torch.cat([self.vae.decode(chunk).sample.float().mean(1, keepdim=True) for chunk in chunks])
-        return self._to_hu(pixels.unflatten(0, (latent.shape[0], latent.shape[2])).transpose(1, 2))
+        return self._to_hu(self._volumes(pixels, latent.shape[0]))
 
     def forward(self, volume: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Posterior]:
         """Encode, draw, decode: (reconstruction HU like ``volume``, posterior). What an objective trains."""
@@ -101,9 +94,16 @@ class FluxVae(nn.Module):
         return self.decode(self.finalise(posterior, generator=generator)), posterior
 
     def load_metadata(self, metadata: Mapping[str, str]) -> None:
-        """Take over the latent scale and shift that were stored with a weights file."""
-        self.scale = float(metadata.get("scale", self.scale))
-        self.shift = float(metadata.get("shift", self.shift))
+        """Take over the latent scale and shift that were stored with a weights file, except those that the config states."""
+        if self.config.scale is None:
+            self.scale = float(metadata.get("scale", self.scale))
+        if self.config.shift is None:
+            self.shift = float(metadata.get("shift", self.shift))
+
+    @staticmethod
+    def _volumes(slices: Tensor, batch: int) -> Tensor:
+        """(B*D, C, H, W) -> (B, C, D, H, W)."""
+        return slices.reshape(batch, -1, *slices.shape[1:]).transpose(1, 2)
 
     def _pixels(self, volume: Tensor) -> Tensor:
         """(B, 1, D, H, W) HU -> (B*D, C, H, W) network input; beyond the window up to white is kept, the rest clipped."""
@@ -117,37 +117,3 @@ class FluxVae(nn.Module):
         low, high = self.config.window_hu
         start, end = self.config.range
         return (pixels - start) / (end - start) * (high - low) + low
-
-    def _load(self, path: Path) -> dict[str, str]:
-        """Load a diffusers folder or one of our safetensors; returns the file's metadata. Misfit: CheckpointError."""
-        metadata: dict[str, str] = {}
-        if path.is_dir():
-            file, prefix = path / "diffusion_pytorch_model.safetensors", "vae."
-            if (path / "config.json").is_file():
-                stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
-                metadata = {
-                    key: str(stored[name])
-                    for key, name in (("scale", "scaling_factor"), ("shift", "shift_factor"))
-                    if stored.get(name) is not None
-                }
-        else:
-            file, prefix = path, ""
-            with safe_open(str(file), framework="pt") as handle:
-                metadata = dict(handle.metadata() or {})
-        if not file.is_file():
-            raise CheckpointError(f"flux-vae: {file} does not exist", hint=HOW_TO_GET)
-        state = {prefix + key: value.float() for key, value in load_file(str(file)).items()}
-        own = self.state_dict()
-        wrong = sorted(
-            f"{key}: file {tuple(state[key].shape) if key in state else 'absent'}, "
-            f"config {tuple(own[key].shape) if key in own else 'absent'}"
-            for key in state.keys() | own.keys()
-            if key not in state or key not in own or state[key].shape != own[key].shape
-        )
-        if wrong:
-            raise CheckpointError(
-                f"flux-vae: {file} does not fit architecture {self.config.architecture!r} with widths {self.config.channels}; "
-                f"{len(wrong)} differences, first: " + "; ".join(wrong[:4])
-            )
-        self.load_state_dict(state)
-        return metadata

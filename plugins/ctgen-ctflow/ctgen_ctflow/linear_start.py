@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ctgen.errors import ConfigError
+
 BIG = 10.0
 """K: large against the values carried (up to about 4), small enough for their digits in bfloat16."""
 FREE = 0.1
@@ -30,12 +32,12 @@ FREE = 0.1
 def linear_start(vae: Any, centre: float) -> None:
     """Set the weights of a diffusers ``AutoencoderKL`` with 3 levels of halving; ``centre``: the mean pixel value expected.
 
-    Raises ValueError where the layout leaves no room: fewer channels than Haar components, or too small norm groups.
+    Raises ConfigError where the layout leaves no room: fewer channels than Haar components, or too small norm groups.
     """
     encoder, decoder = vae.encoder, vae.decoder
     latents = decoder.conv_in.in_channels
     if len(encoder.down_blocks) != 4:
-        raise ValueError(f"a linear start needs 4 levels (8 x 8 pixels per cell), not {len(encoder.down_blocks)}")
+        raise ConfigError(f"a linear start needs 4 levels (8 x 8 pixels per cell), not {len(encoder.down_blocks)}")
     for block in (encoder.mid_block, decoder.mid_block, *encoder.down_blocks, *decoder.up_blocks):
         for resnet in block.resnets:
             _zero(resnet.conv2)
@@ -76,7 +78,7 @@ def _encoder(encoder: Any, basis: Tensor, centre: float) -> None:
     for level, block in enumerate(encoder.down_blocks[:3]):
         conv, components = block.downsamplers[0].conv, 4**level
         if conv.out_channels < 4 * components:
-            raise ValueError(f"level {level} has {conv.out_channels} channels, {4 * components} Haar components need a place")
+            raise ConfigError(f"level {level} has {conv.out_channels} channels, {4 * components} Haar components need a place")
         conv.weight[: 4 * components] = 0
         conv.bias[: 4 * components] = 0
         for component in range(components):
@@ -129,7 +131,7 @@ def _carry(shortcut: nn.Conv2d, norm: nn.GroupNorm, values: list[Tensor]) -> lis
     size = norm.num_channels // norm.num_groups
     per_group = (size - 2) // 2
     if per_group < 1 or len(values) > per_group * norm.num_groups:
-        raise ValueError(f"{len(values)} values do not fit into {norm.num_groups} norm groups of {size} channels")
+        raise ConfigError(f"{len(values)} values do not fit into {norm.num_groups} norm groups of {size} channels")
     carried = _carried(norm, len(values))
     shortcut.weight[:carried] = 0
     shortcut.bias[:carried] = 0  # type: ignore[index]
@@ -140,7 +142,9 @@ def _carry(shortcut: nn.Conv2d, norm: nn.GroupNorm, values: list[Tensor]) -> lis
         first = number // per_group * size
         plus = first + 2 + 2 * (number % per_group)
         shortcut.bias[first], shortcut.bias[first + 1] = BIG, -BIG  # type: ignore[index]
-        norm.weight[first : first + 2] = 0  # the constants have done their work; left on, they would shake the output in training
+        norm.weight[first : first + 2] = (
+            0  # the constants have done their work; left on, they would shake the output in training
+        )
         shortcut.weight[plus, : len(combination), 0, 0] = combination
         shortcut.weight[plus + 1, : len(combination), 0, 0] = -combination
         places.append((plus, plus + 1))
