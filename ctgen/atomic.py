@@ -22,8 +22,16 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
         write(temporary)
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
+        # some writers (safetensors) make files that only their owner may read
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> Path:
