@@ -32,7 +32,9 @@ def locate(ref: str, *, component: str, shipped: Mapping[str, Path] | None = Non
     if ref == "mini":
         path = (shipped or {}).get("mini")
         if path is None or not path.exists():
-            raise MissingFileError(f"{component}: no mini weights are shipped for this component", hint="use weights=random or a path")
+            raise MissingFileError(
+                f"{component}: no mini weights are shipped for this component", hint="use weights=random or a path"
+            )
         return path
     if ref.startswith("hf:"):
         return _from_hub(ref, component)
