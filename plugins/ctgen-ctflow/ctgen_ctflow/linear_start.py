@@ -36,8 +36,7 @@ def linear_start(vae: Any, centre: float) -> None:
     """
     encoder, decoder = vae.encoder, vae.decoder
     latents = decoder.conv_in.in_channels
-    if len(encoder.down_blocks) != 4:
-        raise ConfigError(f"a linear start needs 4 levels (8 x 8 pixels per cell), not {len(encoder.down_blocks)}")
+    _check([block.resnets[0].conv1.out_channels for block in encoder.down_blocks], latents)
     for block in (encoder.mid_block, decoder.mid_block, *encoder.down_blocks, *decoder.up_blocks):
         for resnet in block.resnets:
             _zero(resnet.conv2)
@@ -69,6 +68,22 @@ def cosine_basis(count: int) -> Tensor:
     return torch.stack([torch.outer(rows[i], rows[j]).flatten() for i, j in order[:count]], dim=1).float()
 
 
+def _check(widths: list[int], latents: int) -> None:
+    """ConfigError if a level cannot hold its Haar components, or if a projection that the start writes to does not exist."""
+    if len(widths) != 4:
+        raise ConfigError(f"start: linear needs 4 levels (8 x 8 pixels per cell), not {len(widths)}")
+    if latents > 64:
+        raise ConfigError(f"start: linear: a cell of 8 x 8 pixels has 64 cosine components, not {latents}")
+    for level, (width, needed) in enumerate(zip(widths, (4, 16, 64, 64), strict=True)):
+        if width < needed:
+            raise ConfigError(f"start: linear: level {level} has {width} channels, {needed} Haar components need a place")
+    for level in (1, 3):
+        if widths[level] == widths[level - 1]:
+            raise ConfigError(
+                f"start: linear: levels {level - 1} and {level} are both {widths[level]} wide, so there is no projection to set"
+            )
+
+
 def _encoder(encoder: Any, basis: Tensor, centre: float) -> None:
     conv_in = encoder.conv_in
     conv_in.weight[0] = 0
@@ -77,8 +92,6 @@ def _encoder(encoder: Any, basis: Tensor, centre: float) -> None:
     signs = ((1.0, 1.0), (1.0, -1.0))
     for level, block in enumerate(encoder.down_blocks[:3]):
         conv, components = block.downsamplers[0].conv, 4**level
-        if conv.out_channels < 4 * components:
-            raise ConfigError(f"level {level} has {conv.out_channels} channels, {4 * components} Haar components need a place")
         conv.weight[: 4 * components] = 0
         conv.bias[: 4 * components] = 0
         for component in range(components):
@@ -131,7 +144,9 @@ def _carry(shortcut: nn.Conv2d, norm: nn.GroupNorm, values: list[Tensor]) -> lis
     size = norm.num_channels // norm.num_groups
     per_group = (size - 2) // 2
     if per_group < 1 or len(values) > per_group * norm.num_groups:
-        raise ConfigError(f"{len(values)} values do not fit into {norm.num_groups} norm groups of {size} channels")
+        raise ConfigError(
+            f"start: linear: {len(values)} values do not fit into {norm.num_groups} norm groups of {size} channels"
+        )
     carried = _carried(norm, len(values))
     shortcut.weight[:carried] = 0
     shortcut.bias[:carried] = 0  # type: ignore[index]
