@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from ctgen.config import ComponentConfig
+from ctgen.interfaces import Sizes
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -37,3 +39,12 @@ class AVaeConfig(ComponentConfig):
     """Half-width of a random factor and (in units of the window) offset on HU."""
     noise_hu: Weight = 25.0
     """Upper end of the standard deviation of added white noise."""
+
+    def check(self, sizes: Sizes) -> Iterable[tuple[str, str]]:
+        stride = sizes.latent.stride[1:]
+        if any(self.crop % step for step in stride):
+            yield "crop", f"{self.crop} pixels is not a multiple of the autoencoder's in-plane stride {stride}"
+        if not 0 < self.zoom[0] <= self.zoom[1]:
+            yield "zoom", f"a range of magnifications is positive and in order, not {self.zoom[0]} .. {self.zoom[1]}"
+        if self.intensity >= 1:
+            yield "intensity", f"a factor of 1 - {self.intensity} would turn the picture's greys around"

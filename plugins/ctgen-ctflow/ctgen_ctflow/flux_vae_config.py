@@ -71,3 +71,5 @@ class FluxVaeConfig(ComponentConfig):
             yield "window_hu", f"the window's ends are out of order: {self.window_hu[0]} .. {self.window_hu[1]} HU"
         if not self.range[0] < self.range[1]:
             yield "range", f"the range's ends are out of order: {self.range[0]} .. {self.range[1]}"
+        if self.range[1] > 1:
+            yield "range", f"the range ends at {self.range[1]}, but white (1) is the most that the network is given"

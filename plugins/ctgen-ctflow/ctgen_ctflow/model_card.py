@@ -26,8 +26,8 @@ ATTRIBUTIONS = {"atlas-thorax": _LIDC}
 
 _LIMITS = {
     "autoencoder": (
-        "Trained on simulated chests at mini scale: contrast agent, implants, other body regions and texture finer than the "
-        "training grid are reconstructed less well. HU outside the window are cut off."
+        "Trained on simulated chests at mini scale: implants, other body regions and texture finer than the training grid are "
+        "reconstructed less well. HU outside the window are not kept."
     ),
     "text_encoder": (
         "Trained on the simulator's reports alone: it knows their findings and wording, and little of how radiologists write."

@@ -213,6 +213,8 @@ def test_sizes_follow_from_the_config() -> None:
     assert FluxVaeConfig(weights="random").channels == (128, 256, 512, 512)
     problems = dict(FluxVaeConfig(weights="random", widths=(8, 12), groups=8).check(None))  # type: ignore[arg-type]
     assert "8 normalisation groups do not divide a level of 12" in problems["groups"]
+    problems = dict(FluxVaeConfig(weights="random", range=(0.0, 255.0)).check(None))  # type: ignore[arg-type]
+    assert "ends at 255.0" in problems["range"]
 
 
 def test_conformance() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ctgen.errors import ConfigError
-from ctgen.interfaces import LatentSpec, Objective, Posterior
+from ctgen.interfaces import LatentSpec, Objective, Posterior, Sizes, TextSpec
 from ctgen.train.a_vae import AVae, PatchAdversary
 from ctgen.train.a_vae_config import AVaeConfig
 from ctgen.train.batches import generator_for
@@ -217,3 +217,11 @@ def test_finish_makes_latents_zero_mean_and_unit_variance() -> None:
 def test_a_crop_that_the_stride_does_not_divide_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"objective\.crop: 17 pixels is not a multiple of the latent stride \(2, 2\)"):
         build(crop=17)
+
+
+def test_the_config_finds_misfits_before_any_work() -> None:
+    sizes = Sizes((8, 64, 64), LatentSpec(16, (1, 8, 8)), TextSpec(8, 8, 8), (8, 8, 8), 4)
+    assert list(AVaeConfig(crop=96).check(sizes)) == []
+    found = dict(AVaeConfig(crop=100, zoom=(0.0, 2.0), intensity=1.0).check(sizes))
+    assert found.keys() == {"crop", "zoom", "intensity"}
+    assert found["crop"] == "100 pixels is not a multiple of the autoencoder's in-plane stride (8, 8)"
