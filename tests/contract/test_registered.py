@@ -28,7 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "autoencoder builtin:tiny-ae": {"channels": 6},
     "autoencoder ctflow:flux-vae": {"weights": "random", "widths": (8, 8), "groups": 4, "layers": 1, "latent_channels": 4},
     "text_encoder builtin:hash-text": {"width": 16, "max_tokens": 24},
-    "text_encoder ctflow:ct-clip": {"max_tokens": 32},
+    "text_encoder ctflow:ct-clip": {},
     "backbone builtin:tiny-conv": {"width": 8, "layers": 1},
     "backbone ctflow:stdit": {"layers": 2, "width": 16, "heads": 2},
     "rollout ctflow:slice-blocks": {"block": 4},
