@@ -2,7 +2,7 @@
 
     python benchmarks/vae_reconstruction.py SCANS --taef1 FOLDER [--weights mini] [-o benchmarks/results]
 
-SCANS: a folder of chest scans that the autoencoder never saw (leave others out with --without NAME). TAEF1's files:
+SCANS: a folder of chest scans that the autoencoder never saw (leave others out by --without NAME). TAEF1's files:
 taef1_encoder.safetensors, taef1_decoder.safetensors (madebyollin/taesd, MIT). Axial slices as they are (H, W cropped to
 multiples of 8), window [-1000, 1000] HU; PSNR and SSIM per slice by torchmetrics, averaged per scan. All three codes spend 16
 numbers on 8 x 8 pixels.
@@ -60,7 +60,8 @@ def taef1_codec(folder: Path) -> Codec:
         # diffusers takes and gives images in [-1, 1] and converts to taesd's [0, 1] inside
         image = ((hu.clamp(LOW, HIGH) - LOW) / (HIGH - LOW) * 2 - 1).expand(-1, 3, -1, -1)
         latent = network.encode(image).latents
-        return (network.decode(latent).sample.mean(1, keepdim=True) + 1) / 2 * (HIGH - LOW) + LOW
+        decoded: Tensor = (network.decode(latent).sample.mean(1, keepdim=True) + 1) / 2 * (HIGH - LOW) + LOW
+        return decoded
 
     return run
 
@@ -69,7 +70,7 @@ def taef1_codec(folder: Path) -> Codec:
 def measure(codec: Codec, slices: Tensor) -> tuple[float, float, float, float]:
     """PSNR dB, SSIM, mean absolute error HU, seconds per slice; means over slices."""
     started = time.perf_counter()
-    decoded = torch.cat([codec(part) for part in slices.split(8)]).clamp(LOW, HIGH)
+    decoded = torch.cat([codec(part) for part in torch.split(slices, 8)]).clamp(LOW, HIGH)
     seconds = (time.perf_counter() - started) / len(slices)
     real, fake = ((x - LOW) / (HIGH - LOW) for x in (slices, decoded))
     psnr = peak_signal_noise_ratio(fake, real, data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean")
