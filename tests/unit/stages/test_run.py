@@ -141,7 +141,7 @@ def test_until_stops_after_its_stage_and_the_rest_follows_later(recipe_path, tmp
 
 
 def test_from_needs_the_stages_before_and_writes_nothing_without(recipe_path, tmp_path):
-    with pytest.raises(StageError, match="--from train: not finished with this recipe .*: prepare, encode") as caught:
+    with pytest.raises(StageError, match=r"--from train: not finished with this recipe .*: prepare, encode") as caught:
         run(load(recipe_path), run_dir=tmp_path / "run", start="train")
     assert "--from prepare" in caught.value.hint
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,169 @@
+"""The prepare stage: what is left out and why, damage, resuming, several processes."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+
+from ctgen.data.prepared import PreparedCases
+from ctgen.errors import DataError
+from ctgen.interfaces import Case, Skipped
+from ctgen.recipe.settings import PrepareSettings
+from ctgen.stages import run
+from ctgen.stages.prepare import prepare_case, to_grid
+from ctgen.testing import phantom
+from ctgen.volume import Volume
+from ctgen.volume.io import write_volume
+
+from .tiny import RECIPE, Said, load, read, stage_folder, write_recipe
+
+SETTINGS = PrepareSettings(size=(8, 16, 16), spacing_mm=(20, 20, 20), min_depth_mm=100)
+
+
+def abdomen(seed=0):
+    """A phantom without lungs."""
+    volume = phantom((16, 32, 32), (10.0, 10.0, 10.0), seed=seed)
+    hu = volume.hu.copy()
+    hu[(hu < -600) & (hu > -950)] = 40
+    return Volume(hu, volume.affine)
+
+
+def mixed(root):
+    """Three chests and one of everything that cannot be used; returns the recipe."""
+    path = write_recipe(root, count=3)
+    scans = root / "scans"
+    write_volume(phantom((4, 32, 32), (10.0, 10.0, 10.0)), scans / "slab.nii.gz")
+    write_volume(abdomen(), scans / "belly.nii.gz")
+    (scans / "text.nii.gz").write_text("not a scan")
+    whole = gzip.decompress((scans / "scan0.nii.gz").read_bytes())
+    (scans / "cut.nii").write_bytes(whole[: len(whole) - 500])
+    good = gzip.compress(whole)
+    (scans / "broken.nii.gz").write_bytes(good[: len(good) // 2])
+    return path
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("mixed")
+    path, said = mixed(root), Said()
+    run(load(path), run_dir=root / "run", until="prepare", console=said)
+    return root, said, PreparedCases(stage_folder(root / "run", "prepare"))
+
+
+def test_what_is_left_out_is_named_with_its_reason(prepared):
+    _, said, cases = prepared
+    reasons = {entry.id: entry.reason for entry in cases.skipped}
+    assert reasons["slab"] == "covers 40 mm of the body (4 slices of 10 mm), less than prepare.min_depth_mm = 100"
+    assert reasons["belly"].startswith("no chest: 0.0% of it is lung, less than prepare.min_lung_fraction = 3.0%")
+    assert set(reasons) == {"belly", "broken", "cut", "slab", "text"}
+    assert all(reasons.values())
+    assert sorted(cases.ids("train") + cases.ids("valid")) == ["scan0", "scan1", "scan2"]
+    for name, reason in reasons.items():
+        assert any(line.startswith(f"  left out: {name}: {reason.splitlines()[0]}") for line in said.lines)
+
+
+def test_damaged_files_do_not_end_the_job(prepared):
+    reasons = {entry.id: entry.reason for entry in prepared[2].skipped}
+    for name in ("broken", "cut", "text"):
+        assert "defect" not in reasons[name]
+        assert "Error" not in reasons[name]
+
+
+def test_the_summary_counts(prepared):
+    record = read(prepared[2].folder / "stage.json")
+    assert record["summary"] == {"cases": 3, "left_out": 5, "without_report": 0}
+
+
+def test_two_processes_write_the_same_bytes_as_one(prepared):
+    root, _, cases = prepared
+    run(load(root / "recipe.yaml", "prepare.workers=2"), run_dir=root / "two", until="prepare")
+    two = stage_folder(root / "two", "prepare")
+    names = sorted(path.name for path in (cases.folder / "cases").iterdir())
+    assert names == sorted(path.name for path in (two / "cases").iterdir())
+    assert len(names) == 3 * 2 + 4
+    for name in [*(f"cases/{name}" for name in names), "manifest.json"]:
+        assert (two / name).read_bytes() == (cases.folder / name).read_bytes(), name
+
+
+def test_finished_cases_are_not_read_again(prepared, tmp_path):
+    root = prepared[0]
+    run_dir = tmp_path / "run"
+    recipe = load(root / "recipe.yaml")
+    run(recipe, run_dir=run_dir, until="prepare")
+    folder = stage_folder(run_dir, "prepare")
+    (folder / "stage.json").unlink()
+    (folder / "manifest.json").unlink()
+    record = read(folder / "cases" / "scan1.json")
+    (folder / "cases" / "scan1.json").write_text(__import__("json").dumps({**record, "mark": "kept"}))
+    (folder / "cases" / "scan2.json").unlink()
+    # the array without its record: killed between the two
+    before = (folder / "cases" / "scan2.npy").read_bytes()
+    (folder / "cases" / "scan2.npy").write_bytes(b"half")
+    run(recipe, run_dir=run_dir, until="prepare")
+    cases = PreparedCases(folder)
+    assert cases.record("scan1")["mark"] == "kept"
+    assert (folder / "cases" / "scan2.npy").read_bytes() == before
+    assert [case["id"] for case in cases.manifest["cases"]] == ["scan0", "scan1", "scan2"]
+
+
+def test_nothing_usable_lists_the_reasons(tmp_path):
+    path = write_recipe(tmp_path, count=2)
+    write_volume(abdomen(), tmp_path / "scans" / "belly.nii.gz")
+    with pytest.raises(DataError, match="no case of 3 is usable") as caught:
+        run(load(path, "prepare.min_depth_mm=200"), run_dir=tmp_path / "run")
+    for name in ("belly", "scan0", "scan1"):
+        assert f"{name}: covers 160 mm" in caught.value.hint
+
+
+def test_missing_reports_are_noted_and_said(tmp_path):
+    path, said = write_recipe(tmp_path, RECIPE.replace('default_report: "Normal chest.", ', ""), count=3), Said()
+    (tmp_path / "scans" / "reports.csv").write_text("id,report\nscan1,Nodule.\n")
+    run(load(path), run_dir=tmp_path / "run", until="prepare", console=said)
+    cases = PreparedCases(stage_folder(tmp_path / "run", "prepare"))
+    assert cases.manifest["without_report"] == ["scan0", "scan2"]
+    assert cases.report("scan0") is None
+    assert cases.prompt("scan0").report.findings == ""
+    assert cases.prompt("scan1").report.findings == "Nodule."
+    assert "  no report, so prompted with the empty one: scan0, scan2" in said.lines
+
+
+def test_the_grid_has_the_recipes_spacing_and_true_geometry():
+    scan = phantom((30, 40, 40), (6.0, 8.0, 8.0), seed=2)
+    grid = to_grid(scan, SETTINGS)
+    assert grid.shape == (8, 16, 16)
+    assert np.allclose(grid.spacing_mm, 20)
+    # a landmark keeps its place: the centre of the spine
+    spine = [np.argwhere(volume.hu > 200).mean(axis=0) for volume in (scan, grid)]
+    first, second = ((volume.affine @ np.array([*place, 1.0]))[:3] for volume, place in zip((scan, grid), spine, strict=True))
+    assert np.abs(first - second)[:2].max() < 10
+
+
+def test_a_short_scan_is_not_padded():
+    assert to_grid(phantom((12, 32, 32), (10.0, 10.0, 10.0)), SETTINGS).shape == (6, 16, 16)
+
+
+def test_padding_of_the_field_of_view_becomes_air():
+    scan = phantom((16, 32, 32), (10.0, 10.0, 10.0))
+    hu = scan.hu.copy()
+    hu[:, :4] = -2048
+    assert to_grid(Volume(hu, scan.affine), SETTINGS).hu.min() >= -1000
+
+
+def test_facts_about_the_source_are_kept(tmp_path):
+    scan = phantom((16, 32, 32), (10.0, 10.0, 10.0))
+    record = prepare_case(Case("a", scan, meta={"file": "a.nii"}), SETTINGS, tmp_path)
+    assert not isinstance(record, Skipped)
+    assert record["source_shape"] == [16, 32, 32]
+    assert record["source_orientation"] == "LPS"
+    assert record["meta"] == {"file": "a.nii"}
+    assert 0.03 < record["lung_fraction"] < 0.9
+
+
+@pytest.mark.parametrize("level", [-1000, 40])
+def test_a_volume_without_any_body_or_lung_is_left_out_or_kept_but_never_fails(tmp_path, level):
+    flat = Volume(np.full((16, 20, 20), level, np.int16), phantom((16, 20, 20), (10.0, 10.0, 10.0)).affine)
+    assert isinstance(prepare_case(Case("a", flat), SETTINGS, tmp_path), Skipped)
+    open_gate = SETTINGS.model_copy(update={"min_lung_fraction": 0.0})
+    assert prepare_case(Case("b", flat), open_gate, tmp_path)["shape"] == [8, 16, 16]
