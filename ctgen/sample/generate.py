@@ -67,9 +67,10 @@ class Job:
 
     def _kept(self) -> Any:
         try:
-            return read_json(self.json).get("request") if self.json.is_file() else None
-        except (ValueError, AttributeError):
+            found = read_json(self.json) if self.json.is_file() else None
+        except ValueError:
             return None
+        return found.get("request") if isinstance(found, dict) and found.get("synthetic") is True else None
 
 
 def generate_to_folder(

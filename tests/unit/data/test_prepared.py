@@ -79,6 +79,6 @@ def test_an_array_without_its_record_is_not_a_case(tmp_path):
 
 
 def test_an_unfinished_folder_says_what_to_run(tmp_path):
-    with pytest.raises(StageError, match="no manifest.json") as caught:
+    with pytest.raises(StageError, match=r"no manifest\.json") as caught:
         PreparedCases(tmp_path)
     assert "--until prepare" in caught.value.hint

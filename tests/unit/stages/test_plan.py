@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from ctgen.atomic import write_json
 from ctgen.host import Host
 from ctgen.stages.components import build_components
-from ctgen.stages.plan import STAGES, finished, fingerprints, folder_of, same_model, stages_of
+from ctgen.stages.plan import STAGES, fingerprints, finished, folder_of, same_model, stages_of
 
 from .tiny import RECIPE, load, write_recipe, write_scans
 
