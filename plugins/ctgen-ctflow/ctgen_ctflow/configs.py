@@ -37,6 +37,11 @@ class StditConfig(ComponentConfig):
     """Tell the network where the block begins and how long the volume is (Condition.position)."""
     time_factor: Annotated[float, Field(gt=0.0)] = 1.0
     """Time in [0, 1] is multiplied by this before its sinusoids; the released model uses 1, most others 1000."""
+    skip: Literal["none", "wiener"] = "none"
+    """"wiener": the network corrects the best linear guess of the velocity instead of making all of it, as in EDM
+    (arXiv 2206.00364); small networks learn much faster so. The paper has "none"."""
+    latent_std: tuple[Annotated[float, Field(gt=0.0)], ...] = (1.0,)
+    """For the wiener skip: standard deviation of the finalised latent, one number or one per channel."""
     gradient_checkpointing: bool = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
     weights: WeightsRef = "random"
@@ -55,6 +60,8 @@ class StditConfig(ComponentConfig):
         for step, cells, name in zip(self.patch, (sizes.block, height, width), names, strict=True):
             if cells % step:
                 yield "patch", f"patch {step} does not divide the {name.format(cells)}"
+        if len(self.latent_std) not in (1, sizes.latent.channels):
+            yield "latent_std", f"{len(self.latent_std)} numbers for {sizes.latent.channels} latent channels"
         if self.text == "pooled" and sizes.text.pooled_width is None:
             yield "text", "text 'pooled' needs a text encoder with a pooled vector, this one has none; write text: tokens"
 

@@ -97,7 +97,20 @@ class Stdit(nn.Module):
         """(B, c, d, h, w), (B,) or scalar in [0, 1] -> velocity (B, c, d, h, w); block and grid are multiples of the patch."""
         y, mask = self._text(condition)
         x = torch.cat((noisy, self._context(noisy, condition.context)), dim=1)
-        return self.velocity(x, time, y, mask, condition.position)
+        out = self.velocity(x, time, y, mask, condition.position)
+        return out if self.config.skip == "none" else self._corrected(noisy, time, out)
+
+    def _corrected(self, noisy: Tensor, time: Tensor, out: Tensor) -> Tensor:
+        """The linear estimate of the velocity plus ``out`` in units of its error.
+
+        For data of standard deviation s, z = (1 - t) x + t eps has variance q = t^2 + (1 - t)^2 s^2; regressing eps - x on z
+        gives the factor (t - (1 - t) s^2) / q, and leaves the variance s^2 / q.
+        """
+        std_c = torch.tensor(self.config.latent_std, device=noisy.device).view(1, -1, 1, 1, 1)
+        t = time.expand(noisy.shape[0]).float().view(-1, 1, 1, 1, 1)
+        variance = t**2 + (1 - t) ** 2 * std_c**2
+        linear = (t - (1 - t) * std_c**2) / variance * noisy.float()
+        return (linear + std_c / variance.sqrt() * out.float()).to(out.dtype)
 
     def velocity(
         self, x: Tensor, time: Tensor, y: Tensor | None, mask: Tensor | None, position: Tensor | None = None

@@ -177,3 +177,28 @@ def test_compiles_without_a_graph_break() -> None:
         given = condition(2, tokens=3, position=torch.tensor([[0, 8], [4, 8]]), drop=torch.tensor([True, False]))
         explained = torch._dynamo.explain(model)(draw(2, 16, 4, 4, 4), torch.tensor([0.5, 0.2]), given)
         assert explained.graph_break_count == 0, explained.break_reasons
+
+
+def test_wiener_skip_is_the_best_linear_guess() -> None:
+    """Untrained (its own output is zero) the network gives the linear regression of velocity on the noisy latent."""
+    config = StditConfig(layers=1, width=16, heads=2, skip="wiener", latent_std=(2.0, 0.5))
+    network = Stdit(config, latent=LatentSpec(2, (1, 8, 8)), text=TextSpec(8, 16, 8))
+    generator = torch.Generator().manual_seed(0)
+    std = torch.tensor([2.0, 0.5])
+    data = torch.randn(64, 2, 4, 8, 8, generator=generator) * std.view(1, 2, 1, 1, 1)
+    noise = torch.randn(data.shape, generator=generator)
+    text = TextFeatures(torch.zeros(64, 1, 8), torch.ones(64, 1, dtype=torch.bool), torch.zeros(64, 8))
+    for t in (0.0, 0.1, 0.5, 0.9, 1.0):
+        noisy = (1 - t) * data + t * noise
+        with torch.no_grad():
+            error = noise - data - network(noisy, torch.full((64,), t), Condition(text))
+        least = std**2 / (t**2 + (1 - t) ** 2 * std**2)
+        assert torch.allclose(error.var((0, 2, 3, 4)), least, rtol=0.03)
+        # an orthogonal error: nothing linear in the noisy latent is left
+        assert ((error * noisy).mean((0, 2, 3, 4)).abs() < 0.05).all()
+
+
+def test_latent_std_must_fit_the_channels() -> None:
+    sizes = Sizes((8, 64, 64), LatentSpec(16, (1, 8, 8)), TextSpec(8, 16, 8), (8, 8, 8), 8)
+    problems = dict(StditConfig(width=16, heads=2, latent_std=(1.0, 2.0)).check(sizes))
+    assert "2 numbers for 16" in problems["latent_std"]
