@@ -185,6 +185,8 @@ def _make(
         facts = sidecar(context, job.request, seed, generated, written) | {"request": job.asked}
         if generated.head_slices:
             facts["seam"] = seam(volume.hu, generated.head_slices)
+        if job.request.head is not None:
+            facts["head"] = {"file": job.request.head.meta["source"], "sha256": job.asked["head"]}
         write_json(job.json, facts)
         overview(volume, job.png, title=job.request.report.findings[:110], boundaries=generated.boundaries)
         written.replace(job.path)

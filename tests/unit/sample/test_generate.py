@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +64,7 @@ def test_the_json_says_where_it_comes_from(run_dir, tmp_path):
     assert facts["sha256"] == sha256_of(path)
     assert facts["file"] == "a.nii.gz"
     assert facts["seed"] == 5
-    assert facts["report"] == {
-        "findings": "A nodule.",
-        "impressions": "Follow up.",
-        "clinical_information": "",
-        "technique": "",
-    }
+    assert facts["report"] == asdict(NODULE[1])
     assert facts["shape"] == [6, 16, 16]
     assert facts["spacing_mm"] == [20, 20, 20]
     assert facts["boundaries"] == [4]
@@ -229,7 +225,7 @@ def test_a_continued_scan_keeps_its_place_and_reports_its_seam(run_dir, tmp_path
     assert facts["seam"]["slice"] == 4
     assert facts["seam"]["mean_abs_step_hu"] > 0
     assert facts["seam"]["ratio"] > 0
-    assert facts["request"]["head"] == sha256_of(scan)
+    assert facts["head"] == {"file": str(scan), "sha256": sha256_of(scan)}
     # the lowest slice's lower edge is the scan's
     volume, given = read_volume(path), read_volume(scan)
     assert volume.affine[2, 3] - 10.0 == pytest.approx(given.affine[2, 3] - 5.0, abs=1e-4)

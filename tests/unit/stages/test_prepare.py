@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_finished_cases_are_not_read_again(prepared, tmp_path):
     (folder / "stage.json").unlink()
     (folder / "manifest.json").unlink()
     record = read(folder / "cases" / "scan1.json")
-    (folder / "cases" / "scan1.json").write_text(__import__("json").dumps({**record, "mark": "kept"}))
+    (folder / "cases" / "scan1.json").write_text(json.dumps({**record, "mark": "kept"}))
     (folder / "cases" / "scan2.json").unlink()
     # the array without its record: killed between the two
     before = (folder / "cases" / "scan2.npy").read_bytes()
