@@ -18,7 +18,7 @@ from ctgen.interfaces import CaseRequest, Coefficients, Condition, Markers, Prom
 from ctgen.markers import make_markers
 from ctgen.recipe.settings import PrepareSettings, SampleSettings
 from ctgen.sample.solvers import SOLVERS
-from ctgen.stages.encode import decode_slices, encode_slices
+from ctgen.stages.encode import decode_slices, encode_slices, finalised
 from ctgen.stages.prepare import to_grid
 from ctgen.volume import Volume
 from ctgen.volume.resample import resample
@@ -161,7 +161,7 @@ class ComposedGenerator:
                 hint="give a longer scan, fewer sample.head_blocks, or a rollout of smaller blocks (slice-blocks)",
             )
         posterior = encode_slices(self.autoencoder, grid.hu[:wanted], 16, self.where)
-        return self.autoencoder.finalise(posterior, generator=None)[0].cpu(), grid.affine
+        return finalised(self.autoencoder, posterior, self.where)[0].cpu(), grid.affine
 
     def _denoise_block(
         self,
@@ -203,8 +203,7 @@ class ComposedGenerator:
 def reconstruct(autoencoder: Any, volume: Volume, where: torch.device) -> Volume:
     """Encode and decode without noise, clipped to the autoencoder's window: the ceiling of everything it can generate."""
     low, high = autoencoder.hu_range
-    with torch.inference_mode():
-        latent = autoencoder.finalise(encode_slices(autoencoder, volume.hu, 16, where), generator=None)
+    latent = finalised(autoencoder, encode_slices(autoencoder, volume.hu, 16, where), where)
     hu = decode_slices(autoencoder, latent, where).clamp(low, high).round().numpy().astype(np.int16)
     return Volume(hu, volume.affine)
 

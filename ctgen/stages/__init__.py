@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ from ctgen.atomic import write_json, write_text
 from ctgen.errors import StageError, did_you_mean
 from ctgen.stages.components import build_components
 from ctgen.stages.context import Context
+from ctgen.stages.lock import only_one
 from ctgen.stages.opening import open_run
 from ctgen.stages.plan import DONE, STAGES, fingerprints, finished, folder_of, stages_of
 from ctgen.stages.prepare import require_splits
@@ -58,11 +60,11 @@ def run(
     components = build_components(recipe)
     context = Context(recipe, where, console, components, fingerprints=fingerprints(recipe, components))
     _require_earlier(context, wanted, start)
-    if rank() == 0:
-        write_text(where / "recipe.yaml", recipe.to_yaml())
     skipped: list[str] = []
     stages = stages_of(recipe)
-    with context.stopper.listening():
+    with only_one(where) if rank() == 0 else nullcontext(), context.stopper.listening():
+        if rank() == 0:
+            write_text(where / "recipe.yaml", recipe.to_yaml())
         for stage in stages[: stages.index(wanted[-1]) + 1]:
             folder = folder_of(where, stage, dict(context.fingerprints))
             context.folders[stage] = folder

@@ -30,6 +30,14 @@ def encode_slices(autoencoder: Any, hu: np.ndarray[Any, Any], batch_slices: int,
     return Posterior(mean, torch.cat([part.logvar.cpu() for part in parts], dim=2) if has_logvar else None)
 
 
+def finalised(autoencoder: Any, posterior: Posterior, where: torch.device) -> Tensor:
+    """The posterior's mean in the backbone's units, on ``where``, where the autoencoder's scale and shift are."""
+    logvar = None if posterior.logvar is None else posterior.logvar.to(where)
+    with torch.inference_mode():
+        latent: Tensor = autoencoder.finalise(Posterior(posterior.mean.to(where), logvar), generator=None)
+    return latent
+
+
 def decode_slices(autoencoder: Any, latent: Tensor, where: torch.device, batch_slices: int = 16) -> Tensor:
     """(1, c, d, h, w) finalised latent -> (D, H, W) HU on the CPU, not clipped; in parts as in ``encode_slices``."""
     step = batch_slices if autoencoder.latent.stride[0] == 1 else latent.shape[2]
@@ -101,9 +109,8 @@ def _decoded_error(autoencoder: Any, store: LatentStore, prepared: PreparedCases
     low, high = autoencoder.hu_range
     errors = []
     for case_id in ids:
-        with torch.inference_mode():
-            latent = autoencoder.finalise(store.posterior(case_id), generator=None)
-            hu = decode_slices(autoencoder, latent, device()).clamp(low, high)
+        latent = finalised(autoencoder, store.posterior(case_id), device())
+        hu = decode_slices(autoencoder, latent, device()).clamp(low, high)
         real = torch.from_numpy(prepared.array(case_id).astype(np.float32)).clamp(low, high)
         errors.append((hu - real).abs().mean().item())
     return round(sum(errors) / len(errors), 2)

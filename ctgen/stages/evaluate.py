@@ -62,7 +62,11 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
             )
             context.stopper.check()
 
-    metrics = {use.name: recipe.host.build("metric", use.name, use.config) for use in recipe.metrics}
+    metrics: dict[str, Any] = {}
+    for use in recipe.metrics:
+        # the same metric may be listed again with other settings
+        again = sum(name.split(" #")[0] == use.name for name in metrics)
+        metrics[f"{use.name} #{again + 1}" if again else use.name] = recipe.host.build("metric", use.name, use.config)
     result = evaluate(items(), metrics)
     write_json(folder / "metrics.json", result.to_json())
     return {"cases": len(ids), "generated": len(made)}

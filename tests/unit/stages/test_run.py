@@ -289,3 +289,25 @@ def test_new_scans_are_another_data_set(tmp_path):
     result = run(load(path), run_dir=tmp_path / "run", until="prepare")
     assert result.skipped == ()
     assert len(list((tmp_path / "run").glob("prepare-*"))) == 2
+
+
+def test_two_runs_in_one_folder_are_refused(finished, recipe_path):
+    run_dir = finished[0].run_dir
+    code = (
+        "import sys, fcntl\n"
+        "handle = open(sys.argv[1], 'a')\n"
+        "fcntl.lockf(handle, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(run_dir / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(StageError, match="another ctgen run is at work in") as caught:
+        run(load(recipe_path), run_dir=run_dir)
+    assert "--run-dir" in caught.value.hint
+    # killed, not ended: the lock goes with the process
+    other.kill()
+    other.wait()
+    assert run(load(recipe_path), run_dir=run_dir).skipped == STAGES

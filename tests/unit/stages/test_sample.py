@@ -117,3 +117,10 @@ def test_another_format(sample):
     run_dir = folder.parent
     assert (stage_folder(run_dir, "sample") / "scan0.mha").is_file()
     assert (folder / "report.html").is_file()
+
+
+def test_the_same_metric_twice_with_other_settings(sample):
+    metrics = "metrics=[hu-histogram, {use: hu-histogram, window_hu: [-100, 100]}]"
+    values = read(sample(metrics, "sample.count=1", until="evaluate") / "metrics.json")["values"]
+    assert list(values) == ["hu-histogram", "hu-histogram #2"]
+    assert values["hu-histogram"] != values["hu-histogram #2"]
