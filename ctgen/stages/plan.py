@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctgen.atomic import fingerprint, read_json
+from ctgen.recipe.model import Use
+from ctgen.recipe.settings import Settings
 
 if TYPE_CHECKING:
     from ctgen.recipe import Recipe
@@ -52,8 +54,16 @@ def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
     dataset = components["data"]
     bytes_read = dataset.fingerprint() if hasattr(dataset, "fingerprint") else list(dataset.ids)
 
+    version = importlib.metadata.version("ctgen-framework")
+    released = {record.name: record.version for record in recipe.host.plugins}
+
+    def one(part: Use | Settings) -> dict[str, Any]:
+        # a plugin of ctgen's own version adds nothing: ctgen's is in every fingerprint
+        own_version = released.get(part.plugin, version) if isinstance(part, Use) else version
+        return part.identity() if own_version == version else {**part.identity(), "version": own_version}
+
     def identity(*sections: str) -> dict[str, Any]:
-        return {section: getattr(recipe, section).identity() for section in sections if getattr(recipe, section) is not None}
+        return {section: one(getattr(recipe, section)) for section in sections if getattr(recipe, section) is not None}
 
     trained = trains(recipe)
     own: dict[str, Any] = {
@@ -64,10 +74,9 @@ def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
         },
         "train": {**identity(trained, "objective", "schedule", "rollout", "train"), "weights": weights.get(trained)},
         "sample": identity("sample", "export"),
-        "evaluate": {**identity("evaluate"), "metrics": [metric.identity() for metric in recipe.metrics]},
+        "evaluate": {**identity("evaluate"), "metrics": [one(metric) for metric in recipe.metrics]},
         "report": identity("report"),
     }
-    version = importlib.metadata.version("ctgen-framework")
     chain: dict[str, str] = {}
     before = ""
     for stage in stages_of(recipe):

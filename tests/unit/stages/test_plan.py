@@ -120,6 +120,33 @@ def test_the_bytes_of_the_data_set_count(tmp_path):
     assert prints(path)["prepare"] not in (first["prepare"], touched["prepare"])
 
 
+def test_a_data_set_may_say_what_its_bytes_are(recipe_path):
+    class Bytes:
+        ids = ("a",)
+
+        def __init__(self, text):
+            self.text = text
+
+        def fingerprint(self):
+            return self.text
+
+    recipe = load(recipe_path, host=HOST)
+    parts = build_components(recipe)
+    first, same, other = (fingerprints(recipe, {**parts, "data": Bytes(text)}) for text in ("x", "x", "y"))
+    assert first == same
+    assert first["prepare"] != other["prepare"]
+
+
+def test_another_version_of_a_plugin_is_another_result(recipe_path, plain):
+    host = Host.discover()
+    (record,) = (record for record in host.plugins if record.name == "ctflow")
+    record.version = "99.0"
+    recipe = load(recipe_path, host=host)
+    changed = fingerprints(recipe, build_components(recipe))
+    # its schedule and rollout are used, its data sets and codecs are not
+    assert {stage for stage in STAGES if changed[stage] != plain[stage]} == FROM["train"]
+
+
 def test_upstream_changes_reach_every_later_stage(recipe_path, plain):
     changed = prints(recipe_path, "prepare.fill_hu=-900")
     assert not set(changed.values()) & set(plain.values())
