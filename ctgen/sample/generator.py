@@ -21,6 +21,7 @@ from ctgen.sample.solvers import SOLVERS
 from ctgen.stages.encode import decode_slices, encode_slices, finalised
 from ctgen.stages.prepare import to_grid
 from ctgen.volume import Volume
+from ctgen.volume.orient import to_canonical
 from ctgen.volume.resample import resample
 
 
@@ -87,7 +88,7 @@ class ComposedGenerator:
         generator = torch.Generator().manual_seed(stable_hash(seed, request.id))
         spec = self.autoencoder.latent
         _, height, width = spec.grid(self.prepare.size)
-        head, frame = self._head(request)
+        head, frame, left_out = self._head(request)
         slices = self._grid_slices(request)
         head_slices = 0 if head is None else head.shape[1] * spec.stride[0]
         if slices is not None and 0 < slices <= head_slices:
@@ -132,7 +133,15 @@ class ComposedGenerator:
             volume = _respaced(volume, request.spacing_mm, request.slices, centred=frame is None)
             boundaries, head_slices = tuple(round(cut * ratio) for cut in boundaries), round(head_slices * ratio)
         boundaries = tuple(cut for cut in boundaries if 0 < cut < volume.shape[0])
-        return Generated(volume, boundaries, head_slices, calls, time.perf_counter() - started, result.note)
+        note = "; ".join(text for text in (left_out, result.note) if text)
+        return Generated(
+            volume,
+            boundaries,
+            head_slices,
+            calls,
+            time.perf_counter() - started,
+            note,
+        )
 
     def _grid_slices(self, request: CaseRequest) -> int | None:
         """Slices of the recipe's grid that cover what the request asks for; None: the model decides."""
@@ -146,10 +155,10 @@ class ComposedGenerator:
             self._markers = make_markers(self.autoencoder, self.prepare.size[1], self.prepare.size[2], self.where)
         return self._markers
 
-    def _head(self, request: CaseRequest) -> tuple[Tensor | None, np.ndarray[Any, Any] | None]:
-        """Latent (c, d, h, w) of the scan to continue, and the affine of the grid it lies on."""
+    def _head(self, request: CaseRequest) -> tuple[Tensor | None, np.ndarray[Any, Any] | None, str]:
+        """Latent (c, d, h, w) of the scan to continue, the affine of the grid it lies on, and a note if the scan is cropped."""
         if request.head is None:
-            return None, None
+            return None, None, ""
         stride = self.autoencoder.latent.stride[0]
         block = self.rollout.config.block_length(self.prepare.size[0] // stride)
         wanted = max(1, self.sample.head_blocks) * block * stride
@@ -161,7 +170,11 @@ class ComposedGenerator:
                 hint="give a longer scan, fewer sample.head_blocks, or a rollout of smaller blocks (slice-blocks)",
             )
         posterior = encode_slices(self.autoencoder, grid.hu[:wanted], 16, self.where)
-        return finalised(self.autoencoder, posterior, self.where)[0].cpu(), grid.affine
+        canonical, _ = to_canonical(request.head)
+        below = (grid.affine[2, 3] - grid.spacing_mm[0] / 2) - (canonical.affine[2, 3] - canonical.spacing_mm[0] / 2)
+        # a scan longer than the model's volumes is cropped to its centre, like those the model was trained on
+        note = f"head: the scan's lowest {below:.0f} mm lie below the model's volume" if below > grid.spacing_mm[0] / 2 else ""
+        return finalised(self.autoencoder, posterior, self.where)[0].cpu(), grid.affine, note
 
     def _denoise_block(
         self,

@@ -141,6 +141,14 @@ def test_the_head_is_kept_and_continued(generator):
     assert made.evaluations == 2 * 2
 
 
+def test_a_head_longer_than_the_grid_says_what_was_left_out(generator):
+    depth, spacing = generator.prepare.size[0], generator.prepare.spacing_mm[0]
+    fitting = phantom((depth, 32, 32), (spacing, 9.0, 9.0), seed=3)
+    assert "lie below" not in generator.run(ask(slices=10, head=fitting), 0).note
+    longer = phantom((depth + 8, 32, 32), (spacing, 9.0, 9.0), seed=3)
+    assert f"lowest {4 * spacing:.0f} mm lie below" in generator.run(ask(slices=10, head=longer), 0).note
+
+
 def test_the_head_decides_what_follows(generator):
     heads = [phantom((16, 32, 32), (7.0, 9.0, 9.0), seed=seed) for seed in (3, 4)]
     first, second = (generator.generate(ask(slices=10, head=head), 0) for head in heads)
