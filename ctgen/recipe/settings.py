@@ -91,6 +91,10 @@ class SampleSettings(Settings):
 
     solver: Literal["euler", "heun"] = Field("euler", description="how the velocity is integrated")
     steps: Count = Field(25, description="solver steps per block")
+    temperature: Positive = Field(
+        1.0,
+        description="scale of the initial noise; under 1: more typical, less diverse, not fair samples",
+    )
     count: Count = Field(4, description="volumes to generate")
     seed: Seed = Field(0, description="a case's draw depends on this and its id alone")
     split: Literal["train", "valid"] = Field("valid", description="cases whose reports are used")

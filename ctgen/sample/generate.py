@@ -236,6 +236,7 @@ def _asked(context: Context, request: CaseRequest, seed: int, head_hash: str | N
         "seed": seed,
         "slices": request.slices,
         "spacing_mm": list(request.spacing_mm) if request.spacing_mm else None,
+        "temperature": context.recipe.sample.temperature,
         "solver": recipe.sample.solver,
         "steps": recipe.sample.steps,
         "head": head_hash,

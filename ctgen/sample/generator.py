@@ -204,7 +204,7 @@ class ComposedGenerator:
             return velocity_from(prediction.float(), self.backbone.predicts, z, at)
 
         times = self.schedule.sampling_times(self.sample.steps, shape[1] * shape[2] * shape[3])
-        noise = torch.randn((1, *shape), generator=generator).to(self.where)
+        noise = torch.randn((1, *shape), generator=generator).to(self.where) * self.sample.temperature
         return SOLVERS[self.sample.solver](velocity, noise, times)[0].cpu(), calls
 
     def _decode(self, latent: Tensor) -> np.ndarray[Any, Any]:

@@ -141,6 +141,13 @@ def test_the_head_is_kept_and_continued(generator):
     assert made.evaluations == 2 * 2
 
 
+def test_temperature_scales_the_noise():
+    plain, cold = (composed(sample={"temperature": value}).generate(ask(), 0) for value in (1.0, 1e-6))
+    colder = composed(sample={"temperature": 1e-6}).generate(ask(), 1)
+    assert not same(plain, cold)
+    assert np.abs(cold.hu.astype(int) - colder.hu).max() <= 1  # without noise the seed has no say
+
+
 def test_a_head_longer_than_the_grid_says_what_was_left_out(generator):
     depth, spacing = generator.prepare.size[0], generator.prepare.spacing_mm[0]
     fitting = phantom((depth, 32, 32), (spacing, 9.0, 9.0), seed=3)
