@@ -87,8 +87,6 @@ class TrainSettings(Settings):
 class SampleSettings(Settings):
     """Volumes from reports."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch"})
-
     solver: Literal["euler", "heun"] = Field("euler", description="how the velocity is integrated")
     steps: Count = Field(25, description="solver steps per block")
     temperature: Positive = Field(
@@ -102,7 +100,6 @@ class SampleSettings(Settings):
         "case", description='"case": as many slices as the real case; "model": the rollout\'s stop rule; or a number of slices'
     )
     head_blocks: int = Field(0, ge=0, description="first blocks taken from the real case and continued")
-    batch: Count = Field(1, description="volumes generated at a time")
 
 
 class EvaluateSettings(Settings):
