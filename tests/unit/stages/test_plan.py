@@ -62,7 +62,6 @@ def plain(recipe_path):
         ("sample.solver=heun", "sample"),
         ("sample.seed=1", "sample"),
         ("sample.count=1", "sample"),
-        ("sample.batch=2", "nothing"),
         ("export=mha", "sample"),
         ("evaluate.count=3", "evaluate"),
         ("metrics=[cost]", "evaluate"),
