@@ -41,6 +41,8 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
     held_out = prepared.ids("valid") or (prepared.ids("train") if made else [])
     if not held_out:
         raise DataError("there is no held-out case to evaluate on", hint="use a larger data.valid_fraction")
+    if not prepared.ids("valid"):
+        context.console.warn("no valid case: reconstructions are scored on TRAINING cases")
     ids = sorted({*held_out[: recipe.evaluate.count], *made})
 
     def items() -> Iterator[EvaluationItem]:

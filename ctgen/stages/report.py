@@ -100,6 +100,11 @@ def _warnings(context: Context, prepared: PreparedCases) -> list[str]:
     train = read_json(context.folders["train"] / DONE)["summary"]
     if train["started_from"].startswith("MINI"):
         found.append(f"{train['trains']}: this run continued the shipped MINI weights for {train['steps']} steps.")
+    if "evaluate" in context.folders:
+        scored = read_json(context.folders["evaluate"] / "metrics.json")["per_case"]
+        seen = [case_id for case_id in scored if prepared.record(case_id)["split"] == "train"]
+        if seen:
+            found.append(f"{len(seen)} of {len(scored)} scored cases are TRAINING cases: {', '.join(seen[:8])}")
     without = prepared.manifest["without_report"]
     if without:
         found.append(f"{len(without)} cases have no report and are prompted with the empty one: {', '.join(without[:8])}")

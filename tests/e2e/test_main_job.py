@@ -39,6 +39,7 @@ def test_main_job_names_its_report(sandbox: Sandbox, output: str) -> None:
     text = report.read_text(encoding="utf-8")
     assert "http://" not in text.replace("http://www.w3.org", "")
     assert "MINI" in text
+    assert "1 of 1 scored cases are TRAINING cases" in text
     volumes = list((sandbox.folder / "runs" / "ctflow").glob("sample-*/**/*.nii.gz"))
     assert len(volumes) == 1
     volume = read_volume(volumes[0])

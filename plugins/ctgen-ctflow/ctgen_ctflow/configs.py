@@ -39,7 +39,7 @@ class StditConfig(ComponentConfig):
     """Time in [0, 1] is multiplied by this before its sinusoids; the released model uses 1, most others 1000."""
     skip: Literal["none", "wiener"] = "none"
     """"wiener": the network corrects the best linear guess of the velocity instead of making all of it, as in EDM
-    (arXiv 2206.00364); small networks learn much faster so. The paper has "none"."""
+    (arXiv 2206.00364), so that a short training starts from something sensible. The paper has "none"."""
     latent_std: tuple[Annotated[float, Field(gt=0.0)], ...] = (1.0,)
     """For the wiener skip: standard deviation of the finalised latent, one number or one per channel."""
     gradient_checkpointing: bool = False
