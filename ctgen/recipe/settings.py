@@ -62,6 +62,9 @@ class TrainSettings(Settings):
 
     steps: Count = Field(400, description="optimiser steps")
     batch: Count = Field(8, description="examples per step and process")
+    optimiser: Literal["adamw", "muon"] = Field(
+        "adamw", description='"muon": Muon for the matrices of repeated layers, AdamW for the rest (torch 2.9 or newer)'
+    )
     lr: Positive = Field(2e-4, description="learning rate after the warm-up")
     warmup_steps: int = Field(50, ge=0, description="steps over which the learning rate rises from 0")
     decay: Literal["constant", "inverse-sqrt", "cosine"] = Field("constant", description="learning rate after the warm-up")

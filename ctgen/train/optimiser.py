@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ctgen.errors import ConfigError
 from ctgen.recipe.settings import TrainSettings
 
 LR_FLOOR = 1e-6
@@ -32,11 +34,67 @@ def lr_at(step: int, settings: TrainSettings, *, peak: float | None = None) -> f
     return peak
 
 
-def make_optimiser(parameters: Iterable[nn.Parameter], settings: TrainSettings, *, lr: float) -> torch.optim.AdamW:
-    """AdamW on the parameters that want gradients; the loop sets the rate before each update."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in trained)
-    return torch.optim.AdamW(trained, lr=lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=fused)
+def make_optimiser(module: nn.Module, settings: TrainSettings, *, lr: float) -> torch.optim.Optimizer:
+    """The settings' optimiser of the parameters that want gradients; the loop sets the rate before each update."""
+    trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    if settings.optimiser == "adamw":
+        return _adamw(list(trained.values()), settings, lr)
+    return MuonAndAdamW(trained, settings, lr)
+
+
+def _adamw(parameters: list[nn.Parameter], settings: TrainSettings, lr: float) -> torch.optim.AdamW:
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    return torch.optim.AdamW(parameters, lr=lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=fused)
+
+
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Muon for the matrices of repeated layers, AdamW for all else: embeddings, outputs, biases, convolutions, tables.
+
+    Muon (Jordan 2024; Moonlight, arXiv 2502.16982) steps along the orthogonalised momentum; scaled to AdamW's usual step size,
+    it takes the same learning rate. A matrix belongs to a repeated layer if it lies inside a numbered module
+    ("blocks.3.mlp.fc1.weight", but not "embedder.0.weight").
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], settings: TrainSettings, lr: float) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise ConfigError(
+                f"train.optimiser: muon needs torch 2.9 or newer, this is {torch.__version__}",
+                hint="write adamw, or update torch",
+            )
+        matrices = {name: value for name, value in parameters.items() if value.ndim == 2 and _is_repeated_weight(name)}
+        if not matrices:
+            raise ConfigError("train.optimiser: muon found no matrices of repeated layers here", hint="write adamw")
+        others = [value for name, value in parameters.items() if name not in matrices]
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(
+                matrices.values(), lr=lr, weight_decay=settings.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+            )
+        ]
+        if others:
+            self.parts.append(_adamw(others, settings, lr))
+        super().__init__(list(parameters.values()), {"lr": lr})
+        # the parts' own groups, so that whoever sets a rate here sets it there
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        if closure is not None:
+            raise ConfigError("MuonAndAdamW takes no closure")
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+
+def _is_repeated_weight(name: str) -> bool:
+    *path, last = name.split(".")
+    return last == "weight" and any(part.isdigit() for part in path[:-1])
 
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:

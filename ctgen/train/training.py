@@ -56,7 +56,7 @@ class Training:
             )
         module.to(self.accelerator.device)
         self.module, self.optimiser = self.accelerator.prepare(
-            module, make_optimiser(module.parameters(), settings, lr=settings.lr), device_placement=[False, False]
+            module, make_optimiser(module, settings, lr=settings.lr), device_placement=[False, False]
         )
         self.adversary: Any = None
         self._judged: list[nn.Parameter] = []
@@ -64,7 +64,7 @@ class Training:
             judge = _AdversaryModule(objective, objective.adversary)
             judge.to(self.accelerator.device)
             self._judged = [parameter for parameter in judge.parameters() if parameter.requires_grad]
-            optimiser = make_optimiser(judge.parameters(), settings, lr=settings.adversary_lr)
+            optimiser = make_optimiser(judge, settings, lr=settings.adversary_lr)
             self.adversary, self.adversary_optimiser = self.accelerator.prepare(
                 judge, optimiser, device_placement=[False, False]
             )

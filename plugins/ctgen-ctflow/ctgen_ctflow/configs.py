@@ -42,6 +42,10 @@ class StditConfig(ComponentConfig):
     (arXiv 2206.00364), so that a short training starts from something sensible. The paper has "none"."""
     latent_std: tuple[Annotated[float, Field(gt=0.0)], ...] = (1.0,)
     """For the wiener skip: standard deviation of the finalised latent, one number or one per channel."""
+    detail: Annotated[int, Field(ge=0)] = 0
+    """Channels of three-dimensional convolutions after the transformer, which make neighbouring patches agree; 0: none, as in
+    the paper."""
+    detail_layers: PositiveInt = 3
     gradient_checkpointing: bool = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
     weights: WeightsRef = "random"

@@ -17,6 +17,7 @@ from ctgen.interfaces import Condition, LatentSpec, Predicts, TextSpec, WeightsI
 from ctgen.weights import info, locate
 from ctgen_ctflow import stdit_weights
 from ctgen_ctflow.configs import StditConfig
+from ctgen_ctflow.stdit_detail import Detail
 from ctgen_ctflow.stdit_layers import (
     Block,
     FinalLayer,
@@ -52,6 +53,7 @@ class Stdit(nn.Module):
             Block(width, config.heads, int(width * config.mlp_ratio), swap_heads) for _ in range(config.layers)
         )
         self.final_layer = FinalLayer(width, cells * self.channels)
+        self.detail = Detail(self.channels, config.detail, config.detail_layers, width) if config.detail else None
         self._initialise()
         path = locate(config.weights, component="stdit", shipped=SHIPPED, how_to_get=stdit_weights.HOW_TO_GET)
         if path is not None:
@@ -92,6 +94,8 @@ class Stdit(nn.Module):
             # One key: queries have no influence. Frozen, so that distributed training finds no unused parameter.
             block.cross_attn.q_linear.requires_grad_(self.config.text == "tokens")
         nn.init.zeros_(self.final_layer.linear.weight)
+        if self.detail is not None:
+            self.detail.start_closed()
 
     def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """(B, c, d, h, w), (B,) or scalar in [0, 1] -> velocity (B, c, d, h, w); block and grid are multiples of the patch."""
@@ -137,7 +141,8 @@ class Stdit(nn.Module):
             # Temporal positions enter the first block only.
             positions = None
         out = self.final_layer(tokens.flatten(1, 2), t_BC)
-        return self._unpatch(out, groups, height, width).to(x.dtype)
+        out = self._unpatch(out, groups, height, width).to(x.dtype)
+        return out if self.detail is None else self.detail(x, out, t_BC)
 
     def _unpatch(self, out: Tensor, groups: int, height: int, width: int) -> Tensor:
         p, q, r = self.config.patch

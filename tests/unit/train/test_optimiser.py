@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from ctgen.train.optimiser import Average, ema_decay_at, lr_at, make_optimiser
+from ctgen.errors import ConfigError
+from ctgen.train.optimiser import Average, ema_decay_at, lr_at, make_optimiser, set_lr
 
 from .toys import Network, settings
 
@@ -41,10 +43,57 @@ def test_cosine_ends_at_a_hundredth():
 
 def test_only_trainable_parameters_are_updated():
     network = Network(0.0)
-    optimiser = make_optimiser(network.parameters(), settings(betas=(0.8, 0.95), weight_decay=0.3), lr=0.5)
+    optimiser = make_optimiser(network, settings(betas=(0.8, 0.95), weight_decay=0.3), lr=0.5)
     group = optimiser.param_groups[0]
     assert not any(parameter is network.frozen for parameter in group["params"])
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.5, (0.8, 0.95), 0.3)
+
+
+def test_muon_moves_matrices_of_repeated_layers_and_adamw_the_rest():
+    network = nn.Sequential(nn.Embedding(5, 4), nn.ModuleDict({"inner": nn.Linear(4, 4)}))
+    config = settings(optimiser="muon", weight_decay=0.0)
+    optimiser = make_optimiser(network, config, lr=0.1)
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    for value in network.parameters():
+        value.grad = torch.full_like(value, 1.0) + torch.eye(*value.shape) if value.ndim == 2 else torch.ones_like(value)
+    optimiser.step()
+    step = before["1.inner.weight"] - network[1]["inner"].weight
+    # orthogonalised (Newton-Schulz leaves singular values near 1), then scaled by 0.2 sqrt(width)
+    assert torch.linalg.svdvals(step / (0.1 * 0.2 * 2.0)).tolist() == pytest.approx([1.0] * 4, abs=0.4)
+    # AdamW's first step is the learning rate, whatever the gradient
+    assert (before["1.inner.bias"] - network[1]["inner"].bias).tolist() == pytest.approx([0.1] * 4, rel=1e-4)
+    assert (before["0.weight"] - network[0].weight).flatten().tolist() == pytest.approx([0.1] * 20, rel=1e-4)
+
+
+def test_muon_takes_the_rate_from_outside_and_its_state_comes_back():
+    torch.manual_seed(0)
+    network = nn.ModuleList([nn.ModuleDict({"a": nn.Linear(3, 3)})])
+    optimiser = make_optimiser(network, settings(optimiser="muon"), lr=0.1)
+    steps(network, optimiser, 3)
+    state, values = copy.deepcopy(optimiser.state_dict()), copy.deepcopy(network.state_dict())
+    steps(network, optimiser, 2)
+    expected = copy.deepcopy(network.state_dict())
+
+    network.load_state_dict(values)
+    again = make_optimiser(network, settings(optimiser="muon"), lr=9.0)
+    again.load_state_dict(state)
+    steps(network, again, 2)
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in expected.items())
+    set_lr(again, 0.0)
+    steps(network, again, 1)
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in expected.items())
+
+
+def steps(network: nn.ModuleList, optimiser: torch.optim.Optimizer, count: int) -> None:
+    for _ in range(count):
+        optimiser.zero_grad()
+        network[0]["a"](torch.eye(3)).square().sum().backward()
+        optimiser.step()
+
+
+def test_muon_without_repeated_layers_is_refused():
+    with pytest.raises(ConfigError, match="no matrices of repeated layers"):
+        make_optimiser(nn.Linear(2, 2), settings(optimiser="muon"), lr=0.1)
 
 
 def test_average_against_the_closed_form():
