@@ -65,6 +65,7 @@ class TrainSettings(Settings):
     optimiser: Literal["adamw", "muon"] = Field(
         "adamw", description='"muon": Muon for the matrices of repeated layers, AdamW for the rest (torch 2.9 or newer)'
     )
+    muon_lr_ratio: Positive = Field(4.0, description="Muon's learning rate over lr, which is AdamW's")
     lr: Positive = Field(2e-4, description="learning rate after the warm-up")
     warmup_steps: int = Field(50, ge=0, description="steps over which the learning rate rises from 0")
     decay: Literal["constant", "inverse-sqrt", "cosine"] = Field("constant", description="learning rate after the warm-up")

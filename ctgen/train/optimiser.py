@@ -51,7 +51,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
     """Muon for the matrices of repeated layers, AdamW for all else: embeddings, outputs, biases, convolutions, tables.
 
     Muon (Jordan 2024; Moonlight, arXiv 2502.16982) steps along the orthogonalised momentum; scaled to AdamW's usual step size,
-    it takes the same learning rate. A matrix belongs to a repeated layer if it lies inside a numbered module
+    its rate is ``muon_lr_ratio`` times the other's. A matrix belongs to a repeated layer if it lies inside a numbered module
     ("blocks.3.mlp.fc1.weight", but not "embedder.0.weight").
     """
 
@@ -72,6 +72,8 @@ class MuonAndAdamW(torch.optim.Optimizer):
         ]
         if others:
             self.parts.append(_adamw(others, settings, lr))
+        for group in self.parts[0].param_groups:
+            group["lr_ratio"] = settings.muon_lr_ratio
         super().__init__(list(parameters.values()), {"lr": lr})
         # the parts' own groups, so that whoever sets a rate here sets it there
         self.param_groups = [group for part in self.parts for group in part.param_groups]
@@ -99,7 +101,7 @@ def _is_repeated_weight(name: str) -> bool:
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_ratio", 1.0)
 
 
 def ema_decay_at(step: int, settings: TrainSettings) -> float:

@@ -51,15 +51,16 @@ def test_only_trainable_parameters_are_updated():
 
 def test_muon_moves_matrices_of_repeated_layers_and_adamw_the_rest():
     network = nn.Sequential(nn.Embedding(5, 4), nn.ModuleDict({"inner": nn.Linear(4, 4)}))
-    config = settings(optimiser="muon", weight_decay=0.0)
+    config = settings(optimiser="muon", weight_decay=0.0, muon_lr_ratio=3.0)
     optimiser = make_optimiser(network, config, lr=0.1)
+    set_lr(optimiser, 0.1)
     before = {name: value.detach().clone() for name, value in network.named_parameters()}
     for value in network.parameters():
         value.grad = torch.full_like(value, 1.0) + torch.eye(*value.shape) if value.ndim == 2 else torch.ones_like(value)
     optimiser.step()
     step = before["1.inner.weight"] - network[1]["inner"].weight
     # orthogonalised (Newton-Schulz leaves singular values near 1), then scaled by 0.2 sqrt(width)
-    assert torch.linalg.svdvals(step / (0.1 * 0.2 * 2.0)).tolist() == pytest.approx([1.0] * 4, abs=0.4)
+    assert torch.linalg.svdvals(step / (3 * 0.1 * 0.2 * 2.0)).tolist() == pytest.approx([1.0] * 4, abs=0.4)
     # AdamW's first step is the learning rate, whatever the gradient
     assert (before["1.inner.bias"] - network[1]["inner"].bias).tolist() == pytest.approx([0.1] * 4, rel=1e-4)
     assert (before["0.weight"] - network[0].weight).flatten().tolist() == pytest.approx([0.1] * 20, rel=1e-4)
