@@ -68,11 +68,13 @@ def run(
     from ctgen import stages
     from ctgen.console import Console
     from ctgen.recipe import load_recipe
+    from ctgen.stages.processes import rank
 
     with Console(quiet=quiet) as console:
         loaded = load_recipe(recipe, overrides or [])
         result = stages.run(loaded, run_dir=run_dir, start=from_stage, until=until, console=console)
-        console.result(f"report: {result.report}" if result.report else f"run folder: {result.run_dir}")
+        if rank() == 0:
+            console.result(f"report: {result.report}" if result.report else f"run folder: {result.run_dir}")
 
 
 @app.command()

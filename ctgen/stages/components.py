@@ -65,7 +65,7 @@ def build(recipe: Recipe, section: str) -> Any:
         context = {"latent": sizes.latent, "text": sizes.text}
     trained = section == trains(recipe)
     config = use.config
-    if trained and recipe.train.init == "none" and "weights" in type(config).model_fields:
+    if trained and recipe.train.init != "weights" and "weights" in type(config).model_fields:
         config = config.model_copy(update={"weights": "random"})
     # the latent cache does not depend on train.seed, so neither may random weights that are not trained
     with seeded("init", recipe.train.seed if trained else 0, section):

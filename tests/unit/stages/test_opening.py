@@ -120,6 +120,12 @@ def test_training_may_start_from_another_runs_stage_folder(trained, tmp_path):
     assert checkpoint_file(newest).name == "ema.safetensors"
 
 
+def test_with_another_start_the_components_own_weights_need_not_be_there(trained, tmp_path):
+    folder = stage_folder(trained.parent / "run", "train")
+    backbone = build(load(trained, f"backbone.weights={tmp_path}/gone.safetensors", f"train.init={folder}"), "backbone")
+    assert backbone.weights.label == "FILE"
+
+
 def test_a_start_that_is_not_there_is_an_error_before_any_work(trained, tmp_path):
     with pytest.raises(MissingFileError, match=r"train\.init: no weights at"):
         run(load(trained, f"train.init={tmp_path}/none"), run_dir=tmp_path / "run")
