@@ -134,8 +134,9 @@ class TextFeatures:
 class Condition:
     """All that a backbone may condition on; what it does not use it ignores.
 
-    ``context`` (B, c, d_ctx, h, w) clean latent slices just below the block; ``position`` (B, 2) block start and volume
-    length in latent slices; ``spacing`` (B, 3) mm; ``drop`` (B,) bool, True = this element's text is dropped (null text).
+    ``context`` (B, c, d_ctx, h, w) latent slices just below the block; ``position`` (B, 2) block start and volume
+    length in latent slices; ``spacing`` (B, 3) mm; ``drop`` (B,) bool, True = this element's text is dropped (null text);
+    ``context_level`` (B,) standard deviation of the noise that was added to the context, negative where there is no context.
     """
 
     text: TextFeatures
@@ -143,6 +144,7 @@ class Condition:
     position: Tensor | None = None
     spacing: Tensor | None = None
     drop: Tensor | None = None
+    context_level: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,11 @@ class WeightsInfo:
 
 
 class Denoise(Protocol):
-    """Integrates one block from noise to data: context (c, d_ctx, h, w) or None -> block (c, block, h, w)."""
+    """Integrates one block from noise to data: context (c, d_ctx, h, w) or None -> block (c, block, h, w).
+
+    ``known`` (c, k, h, w): the block's first k slices, which are there already. They are noised to the time of every evaluation,
+    so that the new slices continue them; the result's first k slices equal them but for the noise that the schedule leaves at t = 0.
+    """
 
     def __call__(
         self,
@@ -195,6 +201,7 @@ class Denoise(Protocol):
         start: int,
         depth: int | None,
         generator: torch.Generator,
+        known: Tensor | None = None,
     ) -> Tensor: ...
 
 
@@ -280,6 +287,8 @@ class Rollout(Protocol):
         """Compose a volume of ``depth`` latent slices (None: until the stop rule fires) of ``shape`` (c, h, w).
 
         ``head`` (c, d_head, h, w) is kept as the first slices and continued. ``progress(slices done, slices expected)``.
+        A rollout with a block-wise mode also takes ``teacher`` (c, d, h, w) or None: a real volume whose slices, and not the
+        generated ones, are the context of every block; its length is the result's if ``depth`` is None.
         """
 
 
@@ -336,13 +345,15 @@ class Exporter(Protocol):
 @dataclass(frozen=True)
 class CaseRequest:
     """What a generator is asked for: ``slices`` of the result (None: the model decides), spacing (D, H, W) in mm (None: the
-    model's own), and ``head``, a scan whose first block is kept and continued."""
+    model's own), ``head``, a scan whose first block is kept and continued, or ``teacher``, a scan whose real slices are the
+    context of every block (block-wise; not together with a head)."""
 
     id: str
     report: Report
     slices: int | None = None
     spacing_mm: tuple[float, float, float] | None = None
     head: Volume | None = None
+    teacher: Volume | None = None
 
 
 @runtime_checkable

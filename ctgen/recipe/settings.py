@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -69,6 +70,9 @@ class TrainSettings(Settings):
     lr: Positive = Field(2e-4, description="learning rate after the warm-up")
     warmup_steps: int = Field(50, ge=0, description="steps over which the learning rate rises from 0")
     decay: Literal["constant", "inverse-sqrt", "cosine"] = Field("constant", description="learning rate after the warm-up")
+    decay_rate: NonNegative = Field(2.0, description="inverse-sqrt: lr / sqrt(1 + decay_rate (s - warmup_steps) / decay_steps)")
+    decay_steps: Positive = Field(1e6, description="inverse-sqrt: see decay_rate")
+    lr_floor: NonNegative = Field(1e-6, description="inverse-sqrt: the rate falls no lower; does not hold in the warm-up")
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="AdamW's moment decay rates")
     weight_decay: NonNegative = Field(1e-2, description="AdamW's decoupled weight decay")
     clip_norm: Positive = Field(1.0, description="gradient norm above which gradients are scaled down")
@@ -103,7 +107,21 @@ class SampleSettings(Settings):
     length: Literal["case", "model"] | Count = Field(
         "case", description='"case": as many slices as the real case; "model": the rollout\'s stop rule; or a number of slices'
     )
-    head_blocks: int = Field(0, ge=0, description="first blocks taken from the real case and continued")
+    mode: Literal["full-body", "gt-head", "block-wise"] = Field(
+        "full-body",
+        description='"full-body": all from the report; "gt-head": the real case\'s first blocks are kept and continued; '
+        '"block-wise": each block from the report and the real slices below it (teacher forcing)',
+    )
+    head_blocks: int = Field(0, ge=0, description="gt-head: first blocks taken from the real case; 0 means one")
+    context_noise: NonNegative = Field(
+        0.0, description="standard deviation of noise added to each block's context; told to a backbone that listens"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.head_blocks and self.mode != "gt-head":
+            raise ValueError(f"head_blocks is for mode gt-head, this is {self.mode}; write mode: gt-head")
+        return self
 
 
 class EvaluateSettings(Settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from ctgen.errors import ConfigError
 from ctgen.interfaces import CaseRequest, Coefficients, Condition, Markers, Prompt, TextFeatures
 from ctgen.markers import make_markers
 from ctgen.recipe.settings import PrepareSettings, SampleSettings
+from ctgen.sample.known import continuing
 from ctgen.sample.solvers import SOLVERS
 from ctgen.stages.encode import decode_slices, encode_slices, finalised
 from ctgen.stages.prepare import to_grid
@@ -90,6 +92,10 @@ class ComposedGenerator:
         _, height, width = spec.grid(self.prepare.size)
         head, frame, left_out = self._head(request)
         slices = self._grid_slices(request)
+        taught: dict[str, Tensor] = {}
+        if request.teacher is not None:
+            taught["teacher"], frame = self._teacher(request)
+            slices = slices or taught["teacher"].shape[1] * spec.stride[0]
         head_slices = 0 if head is None else head.shape[1] * spec.stride[0]
         if slices is not None and 0 < slices <= head_slices:
             raise ConfigError(
@@ -107,9 +113,10 @@ class ComposedGenerator:
             start: int,
             depth: int | None,
             generator: torch.Generator,
+            known: Tensor | None = None,
         ) -> Tensor:
             nonlocal calls
-            block, spent = self._denoise_block(shape, context, start, depth, text, generator)
+            block, spent = self._denoise_block(shape, context, start, depth, text, generator, known)
             calls += spent
             return block
 
@@ -121,6 +128,7 @@ class ComposedGenerator:
             head=head,
             generator=generator,
             progress=progress,
+            **taught,
         )
         hu = self._decode(result.latent)
         if slices is not None:
@@ -176,6 +184,20 @@ class ComposedGenerator:
         note = f"head: the scan's lowest {below:.0f} mm lie below the model's volume" if below > grid.spacing_mm[0] / 2 else ""
         return finalised(self.autoencoder, posterior, self.where)[0].cpu(), grid.affine, note
 
+    def _teacher(self, request: CaseRequest) -> tuple[Tensor, np.ndarray[Any, Any]]:
+        """Latent (c, d, h, w) of the scan whose slices are every block's context, and the affine of its grid."""
+        assert request.teacher is not None
+        if request.head is not None:
+            raise ConfigError("a head and a teacher exclude each other", hint="give one of them")
+        if "teacher" not in inspect.signature(self.rollout.generate).parameters:
+            raise ConfigError(
+                f"the rollout {type(self.rollout).__name__} has no block-wise mode (its generate takes no teacher)",
+                hint="use slice-blocks, or sample.mode=full-body",
+            )
+        grid = to_grid(request.teacher, self.prepare)
+        posterior = encode_slices(self.autoencoder, grid.hu, 16, self.where)
+        return finalised(self.autoencoder, posterior, self.where)[0].cpu(), grid.affine
+
     def _denoise_block(
         self,
         shape: tuple[int, int, int, int],
@@ -184,14 +206,18 @@ class ComposedGenerator:
         depth: int | None,
         text: TextFeatures,
         generator: torch.Generator,
+        known: Tensor | None,
     ) -> tuple[Tensor, int]:
         """Integrate one block; returns it on the CPU and the number of network evaluations."""
         expected = depth if depth is not None else self.prepare.size[0] // self.autoencoder.latent.stride[0]
+        if context is not None and self.sample.context_noise:
+            context = context + self.sample.context_noise * torch.randn(context.shape, generator=generator)
         condition = Condition(
             text=text,
             context=None if context is None else context[None].to(self.where),
             position=torch.tensor([[start, expected]], dtype=torch.float32, device=self.where),
             spacing=torch.tensor([self.prepare.spacing_mm], dtype=torch.float32, device=self.where),
+            context_level=torch.tensor([-1.0 if context is None else self.sample.context_noise], device=self.where),
         )
         calls = 0
 
@@ -205,6 +231,8 @@ class ComposedGenerator:
 
         times = self.schedule.sampling_times(self.sample.steps, shape[1] * shape[2] * shape[3])
         noise = torch.randn((1, *shape), generator=generator).to(self.where) * self.sample.temperature
+        if known is not None:
+            velocity = continuing(velocity, known[None].to(self.where), noise, self.schedule.coefficients)
         return SOLVERS[self.sample.solver](velocity, noise, times)[0].cpu(), calls
 
     def _decode(self, latent: Tensor) -> np.ndarray[Any, Any]:

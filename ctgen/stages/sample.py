@@ -35,8 +35,9 @@ def sidecar(context: Context, request: CaseRequest, seed: int, generated: Genera
         "report": asdict(request.report),
         "seed": seed,
         "shape": list(generated.volume.shape),
-        "spacing_mm": list(generated.volume.spacing_mm),
+        "spacing_mm": [round(spacing, 9) for spacing in generated.volume.spacing_mm],
         "boundaries": list(generated.boundaries),
+        "mode": "block-wise" if request.teacher is not None else "gt-head" if request.head is not None else "full-body",
         "head_slices": generated.head_slices,
         "evaluations": generated.evaluations,
         "seconds": round(generated.seconds, 2),
@@ -66,9 +67,10 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         before = 0
         for case_id in ids:
             if not (folder / f"{case_id}.json").is_file():
-                head = prepared.volume(case_id) if settings.head_blocks else None
                 report = prepared.report(case_id) or Report(findings="")
-                request = CaseRequest(case_id, report, slices=depths[case_id], head=head)
+                real = None if settings.mode == "full-body" else prepared.volume(case_id)
+                given = {"gt-head": "head", "block-wise": "teacher"}.get(settings.mode)
+                request = CaseRequest(case_id, report, slices=depths[case_id], **({given: real} if given else {}))
                 generated = generator.run(request, settings.seed, _progress(context, task, before, case_id))
                 path = exporter.write(generated.volume, folder / f"{case_id}{exporter.suffix}")
                 write_json(folder / f"{case_id}.json", sidecar(context, request, settings.seed, generated, path))

@@ -13,21 +13,20 @@ from torch import Tensor, nn
 from ctgen.errors import ConfigError
 from ctgen.recipe.settings import TrainSettings
 
-LR_FLOOR = 1e-6
-
 
 def lr_at(step: int, settings: TrainSettings, *, peak: float | None = None) -> float:
     """Learning rate of update ``step`` = 1, 2, ...; ``peak`` replaces ``settings.lr``.
 
-    Linear warm-up s / warmup_steps, then one of: constant; "inverse-sqrt" = peak / sqrt(1 + 2 (s - warmup) / 1e6), not under
-    1e-6 (CTFlow's schedule, with lr(1) at the first update); "cosine" from peak to 0.01 peak at the last step.
+    Linear warm-up s / warmup_steps, then one of: constant; "inverse-sqrt" = peak / sqrt(1 + decay_rate (s - warmup) / decay_steps),
+    not under lr_floor (CTFlow's schedule, with lr(1) at the first update); "cosine" from peak to 0.01 peak at the last step.
     """
     peak = settings.lr if peak is None else peak
     warmup = settings.warmup_steps
     if step < warmup:
         return peak * step / warmup
     if settings.decay == "inverse-sqrt":
-        return max(peak / math.sqrt(1 + 2 * (step - warmup) / 1e6), min(LR_FLOOR, peak))
+        falling = peak / math.sqrt(1 + settings.decay_rate * (step - warmup) / settings.decay_steps)
+        return max(falling, min(settings.lr_floor, peak))
     if settings.decay == "cosine":
         done = min((step - warmup) / max(settings.steps - warmup, 1), 1.0)
         return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,15 @@ from ctgen.interfaces import BlockExample, Denoise, Markers, RolloutResult
 from ctgen_ctflow.configs import SliceBlocksConfig
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A block to make: slices (c, d, h, w) that precede it, its first slice, and its slices that are there already."""
+
+    below: Tensor
+    start: int
+    known: Tensor | None
 
 
 class SliceBlocks:
@@ -43,13 +53,18 @@ class SliceBlocks:
         head: Tensor | None,
         generator: torch.Generator,
         progress: Progress | None = None,
+        teacher: Tensor | None = None,
     ) -> RolloutResult:
         """Blocks until ``depth`` slices, or (depth None) until a block begins with an end slice or ``max_blocks`` are made.
 
-        ``head`` is kept as it is and continued without overlap. In ``boundaries``, the seam after the head is the first.
+        Three modes, one path: from the report alone; ``head`` is kept as it is and continued (mode renoise looks back into it, mode
+        blend does not); ``teacher`` (c, d, h, w) gives every block's context and, if ``depth`` is None, the length.
+        In ``boundaries``, the seam after the head is the first.
         """
         config = self.config
-        self._check(shape, depth, markers, head)
+        if teacher is not None and depth is None:
+            depth = teacher.shape[1]
+        self._check(shape, depth, markers, head, teacher)
         volume = markers.start[:, :0] if head is None else head
         given = volume.shape[1]
         boundaries: list[int] = []
@@ -57,25 +72,30 @@ class SliceBlocks:
         made = 0
         ended = False
         while (made < config.max_blocks) if depth is None else (volume.shape[1] < depth):
-            start = volume.shape[1] - (config.overlap if made else 0)
-            context = padded(volume, markers, start - config.context_slices, start)
+            place = self._place(volume if teacher is None else teacher, volume.shape[1], continues=made > 0)
+            context = padded(place.below, markers, place.start - config.context_slices, place.start)
             channels, height, width = shape
             block = denoise(
-                shape=(channels, config.block, height, width), context=context, start=start, depth=depth, generator=generator
+                shape=(channels, config.block, height, width),
+                context=context,
+                start=place.start,
+                depth=depth,
+                generator=generator,
+                **({} if place.known is None else {"known": place.known}),
             ).to(volume.dtype)
             made += 1
-            ended = depth is None and self.is_end(block[:, :1], markers)
+            fresh = 0 if place.known is None else place.known.shape[1]
+            ended = depth is None and self.is_end(block[:, fresh : fresh + 1], markers)
             if ended:
                 break
-            if start:
-                boundaries.append(start)
-            volume = blended(volume, block, start)
+            if place.start + fresh:
+                boundaries.append(place.start + fresh)
+            volume = blended(volume, block[:, fresh:], place.start + fresh)
             if progress is not None:
                 progress(min(volume.shape[1], expected), expected)
         if depth is not None:
-            return RolloutResult(
-                volume[:, :depth], tuple(boundaries), "length", self._early_end(volume[:, :depth], markers, given)
-            )
+            note = self._early_end(volume[:, :depth], markers, given)
+            return RolloutResult(volume[:, :depth], tuple(boundaries), "length", note)
         kept = self.kept_slices(volume, markers, at_least=given)
         if not kept:
             raise CtgenError(
@@ -91,6 +111,13 @@ class SliceBlocks:
             f"stopped at the limit of {config.max_blocks} blocks ({kept} slices) without an end slice; raise rollout.max_blocks"
         )
         return RolloutResult(volume[:, :kept], tuple(boundaries), "limit", note)
+
+    def _place(self, below: Tensor, done: int, *, continues: bool) -> _Place:
+        """Where the next block goes after ``done`` slices; ``below`` holds what precedes it."""
+        if self.config.overlap_mode == "renoise":
+            shared = min(self.config.overlap, done)
+            return _Place(below, done - shared, below[:, done - shared : done] if shared else None)
+        return _Place(below, done - (self.config.overlap if continues else 0), None)
 
     def is_end(self, slices: Tensor, markers: Markers) -> bool:
         """Whether one slice (c, 1, h, w) is an end slice: over ``stop_fraction`` of it within ``stop_tolerance`` of white."""
@@ -109,9 +136,12 @@ class SliceBlocks:
         depth = volume.shape[1]
         return f"slices {kept} to {depth - 1} are end slices: the model wanted a shorter volume" if kept < depth else ""
 
-    def _check(self, shape: tuple[int, int, int], depth: int | None, markers: Markers, head: Tensor | None) -> None:
+    def _check(
+        self, shape: tuple[int, int, int], depth: int | None, markers: Markers, head: Tensor | None, teacher: Tensor | None
+    ) -> None:
         channels, height, width = shape
-        for name, slices in (("start marker", markers.start), ("end marker", markers.end), ("head", head)):
+        given = {"start marker": markers.start, "end marker": markers.end, "head": head, "teacher": teacher}
+        for name, slices in given.items():
             if slices is not None and (slices.shape[0], *slices.shape[2:]) != shape:
                 raise ConfigError(f"{name} is {tuple(slices.shape)}, expected ({channels}, slices, {height}, {width})")
         if depth is not None and depth < 1:
@@ -119,6 +149,11 @@ class SliceBlocks:
         if depth is not None and head is not None and head.shape[1] > depth:
             raise ConfigError(
                 f"the head has {head.shape[1]} latent slices, more than the {depth} asked for", hint="raise --slices"
+            )
+        if depth is not None and teacher is not None and teacher.shape[1] < depth:
+            raise ConfigError(
+                f"the teacher has {teacher.shape[1]} latent slices, fewer than the {depth} asked for",
+                hint="ask for fewer slices",
             )
 
 

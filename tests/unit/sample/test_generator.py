@@ -196,7 +196,7 @@ def test_a_head_in_another_orientation_is_the_same_patient(generator):
 
 def test_head_blocks_take_more_of_the_head():
     head = phantom((16, 32, 32), (7.0, 9.0, 9.0), seed=3)
-    made = composed(sample={"head_blocks": 2}).run(ask(slices=10, head=head), 0)
+    made = composed(sample={"mode": "gt-head", "head_blocks": 2}).run(ask(slices=10, head=head), 0)
     assert made.head_slices == 8
     assert made.boundaries == (8,)
 

@@ -88,7 +88,7 @@ def test_lengths(sample):
 
 
 def test_heads_of_the_real_cases_are_continued(sample):
-    folder = sample("sample.head_blocks=1", "sample.count=1")
+    folder = sample("sample.mode=gt-head", "sample.count=1")
     facts = read(folder / "scan0.json")
     assert facts["head_slices"] == 4
     prepared = stage_folder(folder.parent, "prepare")
@@ -100,7 +100,7 @@ def test_heads_of_the_real_cases_are_continued(sample):
 
 def test_a_head_as_long_as_the_case_is_an_error_with_numbers(sample):
     with pytest.raises(ConfigError, match=r"8 slices of 20 mm were asked for, but the head alone has 8"):
-        sample("sample.head_blocks=2")
+        sample("sample.mode=gt-head", "sample.head_blocks=2")
 
 
 def test_evaluation_covers_held_out_cases_and_what_was_generated(sample):
