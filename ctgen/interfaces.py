@@ -189,8 +189,8 @@ class WeightsInfo:
 class Denoise(Protocol):
     """Integrates one block from noise to data: context (c, d_ctx, h, w) or None -> block (c, block, h, w).
 
-    ``known`` (c, k, h, w): the block's first k slices, which are there already. They are noised to the time of every evaluation,
-    so that the new slices continue them; the result's first k slices equal them but for the noise that the schedule leaves at t = 0.
+    ``known`` (c, k, h, w): the block's first k slices, which are there already. They are noised to the time of each evaluation,
+    so that the new slices continue them; in the result they are as given, but for the noise that the schedule leaves at t = 0.
     """
 
     def __call__(

@@ -69,8 +69,8 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
             if not (folder / f"{case_id}.json").is_file():
                 report = prepared.report(case_id) or Report(findings="")
                 real = None if settings.mode == "full-body" else prepared.volume(case_id)
-                given = {"gt-head": "head", "block-wise": "teacher"}.get(settings.mode)
-                request = CaseRequest(case_id, report, slices=depths[case_id], **({given: real} if given else {}))
+                head, teacher = (real, None) if settings.mode == "gt-head" else (None, real)
+                request = CaseRequest(case_id, report, slices=depths[case_id], head=head, teacher=teacher)
                 generated = generator.run(request, settings.seed, _progress(context, task, before, case_id))
                 path = exporter.write(generated.volume, folder / f"{case_id}{exporter.suffix}")
                 write_json(folder / f"{case_id}.json", sidecar(context, request, settings.seed, generated, path))

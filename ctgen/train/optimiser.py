@@ -17,8 +17,9 @@ from ctgen.recipe.settings import TrainSettings
 def lr_at(step: int, settings: TrainSettings, *, peak: float | None = None) -> float:
     """Learning rate of update ``step`` = 1, 2, ...; ``peak`` replaces ``settings.lr``.
 
-    Linear warm-up s / warmup_steps, then one of: constant; "inverse-sqrt" = peak / sqrt(1 + decay_rate (s - warmup) / decay_steps),
-    not under lr_floor (CTFlow's schedule, with lr(1) at the first update); "cosine" from peak to 0.01 peak at the last step.
+    Linear warm-up s / warmup_steps, then one of: constant; "inverse-sqrt" = peak / sqrt(1 + rate (s - warmup) / steps) with
+    decay_rate and decay_steps, not under lr_floor (CTFlow's, with lr(1) at the first update); "cosine" from peak to 0.01 peak
+    at the last step.
     """
     peak = settings.lr if peak is None else peak
     warmup = settings.warmup_steps

@@ -103,8 +103,8 @@ class SliceBlocksConfig(ComponentConfig):
     overlap: Annotated[int, Field(ge=0)] = 0
     """Latent slices that a block shares with the one before it."""
     overlap_mode: Literal["blend", "renoise"] = "blend"
-    """What happens to shared slices. "blend": made twice, and mixed linearly. "renoise": kept; while the new block is made they are
-    shown to the network at each step's noise, so that the new slices continue them (head and real slices likewise)."""
+    """What happens to shared slices. "blend": made twice, and mixed linearly. "renoise": kept; while the new block is made they
+    are shown to the network at each step's noise, so that the new slices continue them (a head's and real ones likewise)."""
     start_probability: Fraction = 0.5
     """Share of training blocks that start at the volume's first slice (the paper's StartBoost)."""
     stop_tolerance: Annotated[float, Field(gt=0.0)] = 0.1

@@ -57,8 +57,8 @@ class SliceBlocks:
     ) -> RolloutResult:
         """Blocks until ``depth`` slices, or (depth None) until a block begins with an end slice or ``max_blocks`` are made.
 
-        Three modes, one path: from the report alone; ``head`` is kept as it is and continued (mode renoise looks back into it, mode
-        blend does not); ``teacher`` (c, d, h, w) gives every block's context and, if ``depth`` is None, the length.
+        Three modes, one path: from the report alone; ``head`` is kept as it is and continued (overlap "renoise" looks back into
+        it, "blend" does not); ``teacher`` (c, d, h, w) gives every block's context and, if ``depth`` is None, the length.
         In ``boundaries``, the seam after the head is the first.
         """
         config = self.config
