@@ -15,8 +15,8 @@ Velocity = Callable[[Tensor, float], Tensor]
 def continuing(velocity: Velocity, known: Tensor, noise: Tensor, coefficients: Callable[[Tensor], Coefficients]) -> Velocity:
     """``velocity`` that carries the first slices along their own path, alpha(t) known + sigma(t) noise.
 
-    ``known`` (B, c, k, h, w) clean; ``noise`` (B, c, d, h, w) is where the solver starts. Whatever the solver, the network sees the
-    known slices noised to the time of each evaluation (replacement, as in Song et al. 2011.13456 and RePaint 2201.09865).
+    ``known`` (B, c, k, h, w) clean; ``noise`` (B, c, d, h, w) is where the solver starts. Whatever the solver, the network sees
+    the known slices noised to the time of each evaluation (replacement, as in Song et al. 2011.13456, RePaint 2201.09865).
     """
     count = known.shape[2]
     noise = noise[:, :, :count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ def check_rollout(
         _check_examples(rollout, shape, depth, markers, context_tolerance)
         made += _check_generate(rollout, shape, depth, markers)
         _check_head(rollout, shape, depth, markers)
+        _check_teacher(rollout, shape, depth, markers)
     expect(made > 0, f"generate refuses {len(depths)} of the {len(depths)} depths {depths}, wanted it to make at least 1")
     _check_stop(rollout, shape, markers)
 
@@ -94,6 +96,7 @@ class _Copy:
         start: int,
         depth: int | None,
         generator: torch.Generator,
+        known: Tensor | None = None,
     ) -> Tensor:
         self.calls += 1
         expect(self.calls < 1000, f"generate: {self.calls} blocks and no end, wanted a limit")
@@ -108,6 +111,12 @@ class _Copy:
                 if first < known:
                     wanted[:, first - (start - length) : known - (start - length)] = self.head[:, first:known]
             close(f"denoise: context against the {length} slices before {start}", context, wanted, 1e-3)
+        if known is not None and not self.noise:
+            wanted = _volume(self.wanted_shape, start, start + known.shape[1], self.ends)
+            if self.head is not None:
+                inside = max(min(self.head.shape[1] - start, known.shape[1]), 0)
+                wanted[:, :inside] = self.head[:, start : start + inside]
+            close(f"denoise: known against the {known.shape[1]} slices from {start}", known, wanted, 1e-3)
         block = _volume(self.wanted_shape, start, start + shape[1], self.ends)
         if self.noise:
             block = torch.randn(block.shape, generator=generator)
@@ -149,6 +158,31 @@ def _check_head(rollout: Any, shape: tuple[int, int, int], depth: int, markers: 
         close(f"{what} must not change the head", head, kept, 0.0)
         expect(given in result.boundaries, f"{what}: boundaries {result.boundaries}, wanted {given} among them")
         _check_boundaries(what, result, given, depth)
+
+
+def _check_teacher(rollout: Any, shape: tuple[int, int, int], depth: int, markers: Markers) -> None:
+    """Block-wise, if the rollout has it: the context is real, the slices are the model's, the length is the real one."""
+    if "teacher" not in inspect.signature(rollout.generate).parameters:
+        return
+    real, what = _volume(shape, 0, depth) + 0.5, f"generate block-wise from {depth} real slices"
+    given = real.clone()
+    kept, contexts = _Copy(shape, depth, None, noise=True), []
+
+    def denoise(**asked: Any) -> Tensor:
+        contexts.append((asked["start"], asked["context"]))
+        return kept(**asked)
+
+    result = rollout.generate(
+        denoise, shape=shape, depth=None, markers=markers, head=None, generator=seeded(0), progress=None, teacher=real
+    )
+    shaped(f"{what}: latent", result.latent, shape[0], depth, *shape[1:])
+    for start, context in contexts:
+        if context is not None:
+            below = _volume(shape, start - context.shape[1], start)
+            wanted = torch.where(below == _START, below, below + 0.5)
+            close(f"{what}: context against the real slices before {start}", context, wanted, 1e-3)
+    differs(f"{what}: the result and the real slices", result.latent, real)
+    close(f"{what} must not change them", real, given, 0.0)
 
 
 def _check_boundaries(what: str, result: RolloutResult, first: int, depth: int) -> None:

@@ -22,11 +22,15 @@ class LatentFlowConfig(ComponentConfig):
     noise_offset: NonNegative = 0.0
     """Standard deviation of a constant added to the noise of each (sample, channel)."""
     context_noise: NonNegative = 0.0
-    """Standard deviation of noise added to the context; the network is not told, and learns to forgive its own errors."""
+    """Standard deviation of noise added to the context, so that the network learns to forgive its own errors. It is told to
+    backbones that listen (stdit: context_level_input); CTFlow's does not."""
+    context_noise_levels: Literal["fixed", "uniform"] = "fixed"
+    """"uniform": each sample's level is drawn between 0 and ``context_noise``, for a backbone that is told; sample.context_noise
+    then chooses one."""
     text_dropout: Probability = 0.0
     """Share of samples that see the null text; guidance needs some."""
     context_dropout: Probability = 0.0
-    """Share of samples whose context is all zeros."""
+    """Share of samples whose context is all zeros (and its level unknown)."""
 
 
 class ReportLabelsConfig(ComponentConfig):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ctgen.errors import DataError
-from ctgen.interfaces import Condition, Markers, Predicts, TextFeatures, TrainingSource
+from ctgen.interfaces import Coefficients, Condition, Markers, Predicts, TextFeatures, TrainingSource
 from ctgen.markers import make_markers
 from ctgen.train.configs import LatentFlowConfig
 
@@ -67,25 +68,25 @@ class LatentFlow:
         size, device = len(clean), clean.device
         time = self.schedule.training_times(size, generator).to(device)
         noise = self._noise(clean, generator)
-        at = self.schedule.coefficients(time)
-        alpha, sigma, d_alpha, d_sigma = (
-            value.to(device, torch.float32).reshape(-1, 1, 1, 1, 1) for value in (at.alpha, at.sigma, at.d_alpha, at.d_sigma)
-        )
+        noisy, velocity = noised(clean, noise, self.schedule.coefficients(time))
+        context, level = self._context(batch["context"], generator)
         condition = Condition(
             text=batch["text"],
-            context=self._context(batch["context"], generator),
+            context=context,
             position=batch["position"],
             spacing=batch["spacing"],
             drop=self._dropped(self.config.text_dropout, size, generator, device),
+            context_level=level,
         )
-        prediction = self.model(alpha * clean + sigma * noise, time.float(), condition)
-        wanted = {"velocity": d_alpha * clean + d_sigma * noise, "noise": noise, "clean": clean}[self.predicts]
+        prediction = self.model(noisy, time.float(), condition)
+        wanted = {"velocity": velocity, "noise": noise, "clean": clean}[self.predicts]
         errors = (prediction.float() - wanted).square().flatten(1).mean(1)
         quarter = (time.detach() * 4).long().clamp(0, 3)
         first = (batch["position"][:, 0] == 0).float().mean()
         return {
             "loss": errors.mean(),
-            **{f"loss_t{number}": errors.detach()[quarter == number].mean() for number in range(4)},
+            # a masked mean without indexing: on a GPU nothing waits, and the mean of nothing is NaN
+            **{f"loss_t{number}": errors.detach().where(quarter == number, math.nan).nanmean() for number in range(4)},
             "first_block": first,
         }
 
@@ -98,17 +99,33 @@ class LatentFlow:
             noise = noise + self.config.noise_offset * torch.randn((*like.shape[:2], 1, 1, 1), generator=generator)
         return noise.to(like.device)
 
-    def _context(self, context: Tensor | None, generator: torch.Generator) -> Tensor | None:
+    def _context(self, context: Tensor | None, generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
+        """The context as the network sees it, and the standard deviation (B,) of the noise in it: -1 where it is dropped."""
         if context is None:
-            return None
+            return None, None
+        level = torch.full((len(context),), self.config.context_noise)
+        if self.config.context_noise_levels == "uniform":
+            level = level * torch.rand(len(context), generator=generator)
+        level = level.to(context.device)
         if self.config.context_noise:
-            context = context + self.config.context_noise * torch.randn(context.shape, generator=generator).to(context.device)
+            noise = torch.randn(context.shape, generator=generator).to(context.device)
+            context = context + level.reshape(-1, 1, 1, 1, 1) * noise
         dropped = self._dropped(self.config.context_dropout, len(context), generator, context.device)
-        return context if dropped is None else context.masked_fill(dropped.reshape(-1, 1, 1, 1, 1), 0.0)
+        if dropped is None:
+            return context, level
+        return context.masked_fill(dropped.reshape(-1, 1, 1, 1, 1), 0.0), level.masked_fill(dropped, -1.0)
 
     @staticmethod
     def _dropped(share: float, size: int, generator: torch.Generator, device: torch.device) -> Tensor | None:
         return (torch.rand(size, generator=generator) < share).to(device) if share else None
+
+
+def noised(clean: Tensor, noise: Tensor, at: Coefficients) -> tuple[Tensor, Tensor]:
+    """(z_t = alpha x + sigma eps, dz/dt) for (B, c, d, h, w) and coefficients (B,), which are float64 until here."""
+    alpha, sigma, d_alpha, d_sigma = (
+        value.to(clean.device, torch.float32).reshape(-1, 1, 1, 1, 1) for value in (at.alpha, at.sigma, at.d_alpha, at.d_sigma)
+    )
+    return alpha * clean + sigma * noise, d_alpha * clean + d_sigma * noise
 
 
 def _on_cpu(autoencoder: Any) -> Any:

@@ -232,6 +232,29 @@ def test_context_noise_context_dropout_and_text_dropout():
     assert dropping.model.condition.drop.float().mean().item() == pytest.approx(0.4, abs=0.08)
 
 
+def test_the_context_noise_level_is_told():
+    plain = build(context_noise=0.05)
+    batch = draw(plain, 400)
+    plain.loss(batch, 1, generator_for(1))
+    assert torch.equal(plain.model.condition.context_level, torch.full((400,), 0.05))
+
+    drawn = build(context_noise=0.8, context_noise_levels="uniform", context_dropout=0.25)
+    drawn.loss(batch, 1, generator_for(1))
+    levels, context = drawn.model.condition.context_level, drawn.model.condition.context
+    dropped = (context == 0).flatten(1).all(1)
+    assert (levels[dropped] == -1).all() and 60 < dropped.sum() < 140
+    kept = levels[~dropped]
+    assert kept.min() >= 0 and kept.max() <= 0.8
+    assert kept.mean().item() == pytest.approx(0.4, abs=0.04) and kept.std().item() == pytest.approx(0.8 / 12**0.5, rel=0.1)
+    # each sample has the noise that it is told of
+    found = (context - batch["context"])[~dropped].flatten(1).square().mean(1).sqrt()
+    assert torch.corrcoef(torch.stack([found, kept]))[0, 1] > 0.95
+    assert (found / kept)[kept > 0.2].mean().item() == pytest.approx(1, abs=0.05)
+
+    drawn.loss({**batch, "context": None}, 1, generator_for(1))
+    assert drawn.model.condition.context is None and drawn.model.condition.context_level is None
+
+
 def test_blocks_of_different_shapes_are_an_error_that_shows_them():
     objective = build()
     objective.rollout = SimpleNamespace(

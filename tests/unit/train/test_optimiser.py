@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 
 import pytest
@@ -8,9 +9,10 @@ import torch
 from torch import nn
 
 from ctgen.errors import ConfigError
+from ctgen.train.loop import fit
 from ctgen.train.optimiser import Average, ema_decay_at, lr_at, make_optimiser, set_lr
 
-from .toys import Network, settings
+from .toys import Network, Points, Regression, settings
 
 
 def test_warm_up_is_linear_and_the_first_update_is_not_zero():
@@ -29,6 +31,35 @@ def test_inverse_square_root_follows_ctflow():
     # under the floor already in the warm-up, and with a peak below the floor
     assert lr_at(1, config) == pytest.approx(1e-7)
     assert lr_at(10**12, config, peak=1e-8) == pytest.approx(1e-8)
+
+
+def test_the_published_learning_rates(shared_folder):
+    """Relative 1e-12, the fixture's own tolerance; its step 0 is before the first update."""
+    facts = json.loads((shared_folder / "fixtures" / "ctflow-rollout" / "fixture.json").read_text())
+    for case in facts["learning_rate_schedule"]:
+        config = settings(
+            lr=case["lr"],
+            warmup_steps=case["warmup_steps"],
+            decay="inverse-sqrt",
+            decay_rate=case["decay_rate"],
+            decay_steps=case["ref_steps"],
+            lr_floor=case["eta_min"],
+            steps=10**6,
+        )
+        found = [lr_at(step, config) for step in case["steps"]]
+        assert found == pytest.approx(case["values"], rel=1e-12, abs=0.0), case["name"]
+        warming = [lr for step, lr in zip(case["steps"], found, strict=True) if 0 < step < case["warmup_steps"]]
+        assert case["name"] != "L2 config" or min(warming) < case["eta_min"], "the floor does not hold in the warm-up"
+
+
+def test_the_first_update_is_made_at_the_rate_of_step_one(tmp_path):
+    """The rate is set before the optimiser steps: with lr(0) = 0 nothing would move."""
+    objective = Regression()
+    before = objective.model.first.weight.detach().clone()
+    config = settings(steps=1, lr=1e-3, warmup_steps=10, weight_decay=0.0, checkpoint_every=1)
+    fit(objective, Points(), config, tmp_path, spec={})
+    moved = (objective.model.first.weight - before).abs()
+    assert moved.max().item() == pytest.approx(1e-4, rel=1e-3), "Adam's first step is the learning rate"
 
 
 def test_cosine_ends_at_a_hundredth():
