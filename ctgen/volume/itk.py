@@ -61,7 +61,10 @@ def read_voxels(header: Header) -> NDArray[Any]:
         image = sitk.ReadImage(str(header.path))
     except RuntimeError as error:
         raise VolumeError(header.path, f"the voxels cannot be read: {_last_line(error)}", hint=AGAIN) from error
-    return to_voxels(sitk.GetArrayFromImage(image).reshape(header.shape), header.path)
+    # a view is valid as long as the image is: what to_voxels does not convert must be copied
+    view = sitk.GetArrayViewFromImage(image).reshape(header.shape)
+    hu = to_voxels(view, header.path)
+    return hu.copy() if np.may_share_memory(hu, view) else hu
 
 
 def write(volume: Volume, path: Path, target: Path) -> None:

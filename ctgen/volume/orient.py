@@ -42,8 +42,11 @@ def orientation_of(affine: NDArray[np.float64]) -> Orientation:
     return Orientation((best[0], best[1], best[2]), (flips[0], flips[1], flips[2]))
 
 
-def to_canonical(volume: Volume) -> tuple[Volume, Orientation]:
-    """The same voxels with D nearest to superior, H to posterior, W to the patient's left; oblique axes keep their affine."""
+def to_canonical(volume: Volume, *, copy: bool = True) -> tuple[Volume, Orientation]:
+    """The same voxels with D nearest to superior, H to posterior, W to the patient's left; oblique axes keep their affine.
+
+    Without ``copy`` the voxels are a view of the volume's: no memory, but torch does not take reversed axes.
+    """
     orientation = orientation_of(volume.affine)
     if orientation.is_canonical:
         return volume, orientation
@@ -51,7 +54,7 @@ def to_canonical(volume: Volume) -> tuple[Volume, Orientation]:
     affine = volume.affine.copy()
     affine[:, :3] = affine[:, order]
     hu, affine = _flip(volume.hu.transpose(order), affine, orientation.flipped)
-    return Volume(np.ascontiguousarray(hu), affine, volume.meta), orientation
+    return Volume(np.ascontiguousarray(hu) if copy else hu, affine, volume.meta), orientation
 
 
 def from_canonical(volume: Volume, orientation: Orientation) -> Volume:
