@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ctgen.commands import data, looking
+from ctgen.commands import data, looking, weights
 from ctgen.commands.words import PLAIN, Overrides, Quiet, RecipeArgument
 
 HELP = """Generate 3D chest CT volumes from radiology reports.
@@ -108,6 +108,9 @@ def generate(
     steps: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Solver steps per block.  [default: as the recipe says]")
     ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Volumes denoised together.  [default: as the recipe says]")
+    ] = None,
     head: Annotated[Path | None, typer.Option(metavar="SCAN", help="Continue this scan: its first block is kept.")] = None,
     format: Annotated[
         str | None, typer.Option(metavar="nifti|mha", help="File format.  [default: nifti, or by OUT's suffix]")
@@ -132,13 +135,14 @@ def generate(
     from ctgen.host import Host
     from ctgen.sample.generate import GenerateOptions, generate_to_folder
 
-    options = GenerateOptions(seed, count, slices, spacing_mm, steps, head, format)
+    options = GenerateOptions(seed, count, slices, spacing_mm, steps, head, format, batch)
     with Console(quiet=quiet) as console:
         generate_to_folder(source, wanted, out, options, host=Host.discover(), console=console)
 
 
 looking.add_to(app)
 app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -156,7 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _with_plugin_commands(words: Sequence[str]) -> None:
     """Ask plugins for their commands, only where that can matter: in the list of commands, and for an unknown one."""
     first = next((word for word in words if not word.startswith("-")), None)
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {"data"}
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    known |= {"data", "weights"}
     if first not in known:
         from ctgen.commands.plugged import add_plugin_commands
 

@@ -267,6 +267,19 @@ class Schedule(Protocol):
 
 
 @runtime_checkable
+class SteppingSchedule(Protocol):
+    """A Schedule that also steps by itself, in place of ctgen's solvers.
+
+    Its config's ClassVar ``solvers``, a frozenset of names of sample.solver, says which it stands for; the rest are refused.
+    """
+
+    def integrate(
+        self, velocity: Callable[[Tensor, float], Tensor], z: Tensor, times: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """z (1, c, d, h, w) at times[0] -> at times[-1]; ``times`` are sampling_times, or their last ones."""
+
+
+@runtime_checkable
 class Rollout(Protocol):
     """Owns block length, context, overlap, padding and the stop rule, for training and for sampling."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ctgen.builtin import configs
+from ctgen.builtin.diffusers_flow_config import DiffusersFlowConfig
 from ctgen.builtin.exporter_configs import ExporterConfig
 from ctgen.data.atlas.config import AtlasThoraxConfig
+from ctgen.data.ct_rate.config import CtRateConfig
 from ctgen.data.folder_config import FolderConfig
 from ctgen.evaluate.configs import ContinuityConfig, CostConfig, HuHistogramConfig, ReconstructionConfig
 from ctgen.hookspecs import hookimpl
@@ -41,6 +43,12 @@ def ctgen_register(registrar: Registrar) -> None:
         config=configs.LinearFlowConfig,
         summary="plain rectified flow",
     )
+    registrar.schedule(
+        "diffusers-flow",
+        target="ctgen.builtin.diffusers_flow:DiffusersFlow",
+        config=DiffusersFlowConfig,
+        summary="diffusers' FlowMatchEulerDiscreteScheduler",
+    )
     registrar.rollout(
         "whole-volume",
         target="ctgen.builtin.rollout:WholeVolume",
@@ -49,6 +57,12 @@ def ctgen_register(registrar: Registrar) -> None:
     )
     registrar.dataset(
         "folder", target="ctgen.data.folder:FolderDataset", config=FolderConfig, summary="any folder of scans, with reports.csv"
+    )
+    registrar.dataset(
+        "ct-rate",
+        target="ctgen.data.ct_rate.dataset:CtRate",
+        config=CtRateConfig,
+        summary="a copy of CT-RATE: filters, splits by patient, HU by evidence",
     )
     registrar.dataset(
         "atlas-thorax",

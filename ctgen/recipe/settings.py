@@ -14,11 +14,19 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Voxels = Annotated[int, Field(ge=1, le=4096)]
 Spacing = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Time = Annotated[float, Field(ge=0, le=1)]
+Tolerance = Annotated[float, Field(ge=1e-12, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def _absolute_unless_named(value: str) -> str:
     return value if value in ("weights", "none") else str(Path(value).expanduser().absolute())
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if not value[0] < value[1]:
+        raise ValueError(f"low {value[0]:g} must be below high {value[1]:g}: t is 0 at data and 1 at noise")
+    return value
 
 
 class Settings(BaseModel):
@@ -95,13 +103,31 @@ class TrainSettings(Settings):
 class SampleSettings(Settings):
     """Volumes from reports."""
 
-    solver: Literal["euler", "heun"] = Field("euler", description="how the velocity is integrated")
-    steps: Count = Field(25, description="solver steps per block")
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch"})
+
+    solver: Literal["euler", "heun", "midpoint", "dpm", "dopri5"] = Field(
+        "euler",
+        description="how the velocity is integrated; evaluations per step: euler and dpm 1, heun and midpoint 2, dopri5 adapts",
+    )
+    steps: Count = Field(25, description="solver steps per block; of dopri5, only the length of the step that it tries first")
+    rtol: Tolerance = Field(1e-5, description="error per step that dopri5 allows, relative to the latent")
+    atol: Tolerance = Field(1e-5, description="error per step that dopri5 allows, absolute")
+    guidance: NonNegative = Field(
+        1.0, description="scale of guidance; 1: off. Needs a backbone that was trained with objective.text_dropout"
+    )
+    guidance_interval: Annotated[tuple[Time, Time], AfterValidator(_rising)] = Field(
+        (0.0, 1.0), description="[low, high]: guidance only while t, which is 1 at noise, lies there (arXiv 2404.07724)"
+    )
+    guidance_method: Literal["cfg", "cfg-zero-star"] = Field(
+        "cfg", description='"cfg-zero-star": the unconditional velocity is rescaled, the first steps are 0 (arXiv 2503.18886)'
+    )
+    guidance_zero_steps: int = Field(1, ge=0, description="first steps in which cfg-zero-star has velocity 0")
     temperature: Positive = Field(
         1.0,
         description="scale of the initial noise; under 1: more typical, less diverse, not fair samples",
     )
     count: Count = Field(4, description="volumes to generate")
+    batch: Count = Field(1, description="volumes denoised together; more is faster on a GPU and takes more memory")
     seed: Seed = Field(0, description="a case's draw depends on this and its id alone")
     split: Literal["train", "valid"] = Field("valid", description="cases whose reports are used")
     length: Literal["case", "model"] | Count = Field(
@@ -121,7 +147,25 @@ class SampleSettings(Settings):
     def _fits(self) -> Self:
         if self.head_blocks and self.mode != "gt-head":
             raise ValueError(f"head_blocks is for mode gt-head, this is {self.mode}; write mode: gt-head")
+        if self.guided and self.guidance_method == "cfg-zero-star" and self.guidance_zero_steps >= self.steps:
+            raise ValueError(
+                f"guidance_zero_steps {self.guidance_zero_steps} leaves nothing of {self.steps} steps; "
+                "write fewer of the one or more of the other"
+            )
         return self
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance != 1.0
+
+    def identity(self) -> dict[str, Any]:
+        """Without the options of a solver that is not used and of guidance that is off."""
+        idle = set() if self.solver == "dopri5" else {"rtol", "atol"}
+        if not self.guided:
+            idle |= {"guidance", "guidance_interval", "guidance_method"}
+        if not self.guided or self.guidance_method != "cfg-zero-star":
+            idle |= {"guidance_zero_steps"}
+        return {name: value for name, value in super().identity().items() if name not in idle}
 
 
 class EvaluateSettings(Settings):

@@ -13,7 +13,8 @@ from ctgen.recipe.complaints import problems_of, shown
 from ctgen.recipe.model import ALWAYS_NEEDED, COMPONENT_SECTIONS, DEFAULT, DEFAULT_USE, SECTIONS, Recipe, Use, sizes_of
 from ctgen.recipe.provenance import flat, origins
 from ctgen.recipe.resolve import Resolved
-from ctgen.recipe.settings import SETTINGS, PrepareSettings, Settings
+from ctgen.recipe.sampling import sampling_problems
+from ctgen.recipe.settings import SETTINGS, PrepareSettings, SampleSettings, Settings, TrainSettings
 from ctgen.recipe.source import Entry, ListNode, MapNode, Node, Scalar
 from ctgen.recipe.values import to_python
 
@@ -43,6 +44,7 @@ class _Check:
         for section, model in SETTINGS.items():
             self._settings(section, model, entries.get(section))
         self._missing_sections()
+        self._sampling()
         self._sizes()
         return self._recipe() if not self.problems else None
 
@@ -171,6 +173,12 @@ class _Check:
                 continue
             for field, message in found:
                 self._add(self._place(section, field), f"{section}.{field}" if field else section, message)
+
+    def _sampling(self) -> None:
+        sample, train = self.settings.get("sample"), self.settings.get("train")
+        if isinstance(sample, SampleSettings) and isinstance(train, TrainSettings):
+            for field, message, hint in sampling_problems(self.uses, sample, train):
+                self._add(self._place("sample", field), f"sample.{field}", message, hint)
 
     def _written(self, section: str) -> bool:
         entry = self.resolved.root.entries.get(section)

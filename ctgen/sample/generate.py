@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from ctgen.atomic import fingerprint, read_json, sha256_of, write_json
 from ctgen.errors import ConfigError, MissingFileError, StageError
 from ctgen.evaluate.continuity import seam_ratios, slice_differences
 from ctgen.interfaces import CaseRequest, Exporter, Report, WeightsInfo
 from ctgen.recipe import load_recipe
+from ctgen.recipe.sampling import guidance_warning
+from ctgen.recipe.settings import SampleSettings
 from ctgen.report.montage import overview
 from ctgen.sample.generator import ComposedGenerator, Generated
 from ctgen.stages.components import build_components, device, weights_labels
@@ -42,6 +46,7 @@ class GenerateOptions:
     steps: int | None = None
     head: Path | None = None
     format: str | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,19 +92,24 @@ def generate_to_folder(
     exporter = host.create("exporter", EXPORTERS[suffix])
     jobs = _jobs(context, reports, out if single else None, out, suffix, options)
     there = [job.is_there() for job in jobs]
-    with context.stopper.listening(), console.task("generate", len(jobs), unit="volumes") as task:
-        for number, (job, done_before) in enumerate(zip(jobs, there, strict=True)):
-            if done_before:
-                console.say(f"{job.path} is already there from the same request; kept")
-            else:
+    todo = {job.request.id: job for job, done_before in zip(jobs, there, strict=True) if not done_before}
+    for job, done_before in zip(jobs, there, strict=True):
+        if done_before:
+            console.say(f"{job.path} is already there from the same request; kept")
+    shares = dict.fromkeys(todo, 0.0)
+    with context.stopper.listening(), console.task("generate", len(todo), unit="volumes") as task:
 
-                def progress(done: int, expected: int, number: int = number) -> None:
-                    task.set(number * expected + done, total=len(jobs) * expected)
-                    context.stopper.check()
+        def progress(case_id: str, done: int, expected: int) -> None:
+            shares[case_id] = done / expected
+            task.unit = "slices"
+            task.set(round(sum(shares.values()) * expected), total=len(todo) * expected)
+            context.stopper.check()
 
-                task.unit = "slices"
-                generated = _make(context, generator, exporter, job, options.seed, progress)
-                console.say(f"{job.path}  ({generated.seconds:.0f} s)" + (f"  {generated.note}" if generated.note else ""))
+        requests = [job.request for job in todo.values()]
+        for request, generated in generator.run_together(requests, options.seed, batch=options.batch, progress=progress):
+            job = todo[request.id]
+            _write(context, exporter, job, options.seed, generated)
+            console.say(f"{job.path}  ({generated.seconds:.0f} s)" + (f"  {generated.note}" if generated.note else ""))
             context.stopper.check()
     return [job.path for job in jobs]
 
@@ -127,7 +137,7 @@ def open_source(source: str, steps: int | None, *, host: Host, console: Console)
             raise
         context = Context(recipe, run_dir, console, build_components(recipe, data=False))
     if steps is not None:
-        context.recipe = replace(recipe, sample=recipe.sample.model_copy(update={"steps": steps}))
+        context.recipe = replace(recipe, sample=_with_steps(recipe.sample, steps))
     if "train" in context.folders:
         console.say(f"with the weights trained in {context.folders['train']}")
         return context, composed(context)
@@ -136,6 +146,8 @@ def open_source(source: str, steps: int | None, *, host: Host, console: Console)
         raise StageError(f"{source} has no trained weights yet", hint=f"run: ctgen run {source}")
     labels = ", ".join(f"{section} {label}" for section, label in weights_labels(context.components).items())
     console.say(f"with the weights as they come: {labels}")
+    if warning := guidance_warning(context.recipe):
+        console.warn(warning)
     for section in MODULES:
         context.components[section].to(device()).eval()
     return context, ComposedGenerator(context.components, context.recipe.prepare, context.recipe.sample, where=device())
@@ -169,16 +181,8 @@ def _jobs(
     return jobs
 
 
-def _make(
-    context: Context,
-    generator: ComposedGenerator,
-    exporter: Exporter,
-    job: Job,
-    seed: int,
-    progress: Callable[[int, int], None],
-) -> Generated:
-    """Generate and write one volume. It appears last: an interruption leaves no volume without its JSON."""
-    generated = generator.run(job.request, seed, progress)
+def _write(context: Context, exporter: Exporter, job: Job, seed: int, generated: Generated) -> None:
+    """Write one volume. It appears last: an interruption leaves no volume without its JSON."""
     volume = generated.volume
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=job.path.parent) as temporary:
         written = exporter.write(volume, Path(temporary) / job.path.name)
@@ -190,7 +194,6 @@ def _make(
         write_json(job.json, facts)
         overview(volume, job.png, title=job.request.report.findings[:110], boundaries=generated.boundaries)
         written.replace(job.path)
-    return generated
 
 
 def _make_folder(folder: Path) -> None:
@@ -236,14 +239,25 @@ def _asked(context: Context, request: CaseRequest, seed: int, head_hash: str | N
         "seed": seed,
         "slices": request.slices,
         "spacing_mm": list(request.spacing_mm) if request.spacing_mm else None,
-        "temperature": context.recipe.sample.temperature,
-        "solver": recipe.sample.solver,
-        "steps": recipe.sample.steps,
+        **_how(recipe.sample),
         "head": head_hash,
         "head_blocks": recipe.sample.head_blocks,
         "weights": {name: context.components[name].weights.sha256 for name in MODULES},
         "components": fingerprint([recipe.prepare.identity(), *parts]),
     }
+
+
+def _with_steps(sample: SampleSettings, steps: int) -> SampleSettings:
+    try:
+        return SampleSettings.model_validate({**sample.model_dump(), "steps": steps})
+    except ValidationError as error:
+        raise ConfigError(f"--steps {steps}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+
+
+def _how(sample: SampleSettings) -> dict[str, Any]:
+    """The settings of the section sample that determine a volume from a report."""
+    elsewhere = {"count", "seed", "split", "length", "mode", "head_blocks"}
+    return {name: value for name, value in sample.identity().items() if name not in elsewhere}
 
 
 def seam(hu: Any, head_slices: int) -> dict[str, float | None]:

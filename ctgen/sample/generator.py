@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,21 +16,33 @@ from torch import Tensor
 
 from ctgen.atomic import stable_hash
 from ctgen.errors import ConfigError
-from ctgen.interfaces import CaseRequest, Coefficients, Condition, Markers, Prompt, TextFeatures
+from ctgen.interfaces import CaseRequest, Condition, Markers, Prompt, RolloutResult, SteppingSchedule, TextFeatures
 from ctgen.markers import make_markers
+from ctgen.recipe.sampling import solver_problem
 from ctgen.recipe.settings import PrepareSettings, SampleSettings
+from ctgen.sample.guidance import Guidance
 from ctgen.sample.known import continuing
+from ctgen.sample.network import Answer, Network, Question
+from ctgen.sample.options import SolverOptions, Velocity
 from ctgen.sample.solvers import SOLVERS
+from ctgen.sample.together import together
+from ctgen.sample.velocity import velocity_from
 from ctgen.stages.encode import decode_slices, encode_slices, finalised
 from ctgen.stages.prepare import to_grid
 from ctgen.volume import Volume
 from ctgen.volume.orient import to_canonical
 from ctgen.volume.resample import resample
 
+Progress = Callable[[int, int], None]
+"""(slices done, slices expected)"""
+
 
 @dataclass(frozen=True)
 class Generated:
-    """A generated volume and how it came about. ``boundaries``: voxel slices at which a new block begins."""
+    """A generated volume and how it came about. ``boundaries``: voxel slices at which a new block begins.
+
+    ``evaluations`` of the network for this volume: with guidance, a step counts twice. ``seconds``: its share of the time.
+    """
 
     volume: Volume
     boundaries: tuple[int, ...]
@@ -39,23 +52,21 @@ class Generated:
     note: str
 
 
-SMALLEST_ALPHA = 0.02
-"""Noise predictions are divided by alpha, which is 0 at t = 1: below this an error of the network is not blown up further."""
+@dataclass
+class _Case:
+    """One volume under way. ``calls`` and ``seconds`` grow: evaluations of the network, and this case's share of the time."""
 
-
-def velocity_from(prediction: Tensor, predicts: str, z: Tensor, at: Coefficients) -> Tensor:
-    """dz/dt = alpha' x + sigma' eps, from whatever the backbone predicts; ``at`` holds scalars."""
-    if predicts == "velocity":
-        return prediction
-    alpha, sigma = float(at.alpha), float(at.sigma)
-    if predicts == "noise":
-        noise = prediction
-        clean = (z - sigma * noise) / max(alpha, SMALLEST_ALPHA)
-    else:
-        clean = prediction
-        # solvers evaluate nothing at t = 0, where sigma is 0
-        noise = (z - alpha * clean) / max(sigma, 1e-4)
-    return float(at.d_alpha) * clean + float(at.d_sigma) * noise
+    request: CaseRequest
+    generator: torch.Generator
+    text: TextFeatures
+    slices: int | None
+    head: Tensor | None
+    frame: np.ndarray[Any, Any] | None
+    left_out: str
+    teacher: Tensor | None = None
+    calls: int = 0
+    seconds: float = 0.0
+    result: RolloutResult | None = None
 
 
 class ComposedGenerator:
@@ -75,81 +86,125 @@ class ComposedGenerator:
         self.schedule, self.rollout = components["schedule"], components["rollout"]
         self.prepare, self.sample = prepare, sample
         self.where = where or torch.device("cpu")
+        if problem := solver_problem(getattr(self.schedule, "config", None), sample.solver):
+            raise ConfigError(f"sample.solver: {problem}")
+        self.guidance = Guidance(sample.guidance, sample.guidance_interval, sample.guidance_method, sample.guidance_zero_steps)
+        self._network = Network(self.backbone, self.where)
         self._markers: Markers | None = None
 
     def generate(self, request: CaseRequest, seed: int) -> Volume:
         return self.run(request, seed).volume
 
-    @torch.inference_mode()
-    def run(self, request: CaseRequest, seed: int, progress: Callable[[int, int], None] | None = None) -> Generated:
+    def run(self, request: CaseRequest, seed: int, progress: Progress | None = None) -> Generated:
         """Generate one volume on the recipe's grid, resampled if the request names another spacing.
 
         ``request.slices`` counts slices of the result. ConfigError: a head that is too short, or that leaves nothing to make.
         """
+        report = None if progress is None else lambda _, done, expected: progress(done, expected)
+        ((_, generated),) = self.run_together([request], seed, batch=1, progress=report)
+        return generated
+
+    def run_together(
+        self,
+        requests: Iterable[CaseRequest],
+        seed: int,
+        *,
+        batch: int | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Iterator[tuple[CaseRequest, Generated]]:
+        """Each request with its volume as it is finished; ``batch`` (default: sample.batch) are denoised at a time.
+
+        A case's noise does not depend on its company, and what it sees of the others is rounding: the network is called with
+        a larger batch. ``progress(request id, slices done, slices expected)``. An error in one case ends all, here.
+        """
+
+        def works() -> Iterator[Callable[[Callable[[Question], Answer]], _Case]]:
+            for request in requests:
+                report = None if progress is None else partial(progress, request.id)
+                yield partial(self._roll_out, self._begin(request, seed), report)
+
+        running = together(works(), self._network.answer, self.sample.batch if batch is None else batch)
+        try:
+            while True:
+                # entered anew each time: the mode must not leak to the caller between two volumes
+                with torch.inference_mode():
+                    try:
+                        _, case = next(running)
+                    except StopIteration:
+                        return
+                    generated = self._finish(case)
+                yield case.request, generated
+        finally:
+            running.close()
+
+    def _begin(self, request: CaseRequest, seed: int) -> _Case:
         started = time.perf_counter()
-        generator = torch.Generator().manual_seed(stable_hash(seed, request.id))
-        spec = self.autoencoder.latent
-        _, height, width = spec.grid(self.prepare.size)
         head, frame, left_out = self._head(request)
         slices = self._grid_slices(request)
-        taught: dict[str, Tensor] = {}
+        teacher = None
         if request.teacher is not None:
-            taught["teacher"], frame = self._teacher(request)
-            slices = slices or taught["teacher"].shape[1] * spec.stride[0]
-        head_slices = 0 if head is None else head.shape[1] * spec.stride[0]
+            teacher, frame = self._teacher(request)
+            slices = slices or teacher.shape[1] * self.autoencoder.latent.stride[0]
+        head_slices = 0 if head is None else head.shape[1] * self.autoencoder.latent.stride[0]
         if slices is not None and 0 < slices <= head_slices:
             raise ConfigError(
                 f"{slices} slices of {self.prepare.spacing_mm[0]:g} mm were asked for, but the head alone has {head_slices}",
                 hint="ask for more (--slices, sample.length), or continue with a rollout of smaller blocks (slice-blocks)",
             )
-        depth = None if slices is None else -(-slices // spec.stride[0])
+        generator = torch.Generator().manual_seed(stable_hash(seed, request.id))
         text = self.text_encoder.encode([Prompt(request.report, slices=slices)])
-        calls = 0
+        case = _Case(request, generator, text, slices, head, frame, left_out, teacher)
+        case.seconds = time.perf_counter() - started
+        return case
 
-        def denoise(
-            *,
-            shape: tuple[int, int, int, int],
-            context: Tensor | None,
-            start: int,
-            depth: int | None,
-            generator: torch.Generator,
-            known: Tensor | None = None,
-        ) -> Tensor:
-            nonlocal calls
-            block, spent = self._denoise_block(shape, context, start, depth, text, generator, known)
-            calls += spent
-            return block
+    @torch.inference_mode()
+    def _roll_out(self, case: _Case, progress: Progress | None, ask: Callable[[Question], Answer]) -> _Case:
+        """Compose the latent; possibly in a thread, so the inference mode is entered here too."""
+        spec = self.autoencoder.latent
+        _, height, width = spec.grid(self.prepare.size)
+        started = time.perf_counter()
 
-        result = self.rollout.generate(
-            denoise,
+        def asked(question: Question) -> Answer:
+            nonlocal started
+            case.seconds += time.perf_counter() - started
+            answer = ask(question)
+            case.calls += question.rows()
+            case.seconds += answer.seconds
+            started = time.perf_counter()
+            return answer
+
+        case.result = self.rollout.generate(
+            partial(self._denoise_block, case.text, asked),
             shape=(spec.channels, height, width),
-            depth=depth,
+            depth=None if case.slices is None else -(-case.slices // spec.stride[0]),
             markers=self.markers(),
-            head=head,
-            generator=generator,
+            head=case.head,
+            generator=case.generator,
             progress=progress,
-            **taught,
+            **({} if case.teacher is None else {"teacher": case.teacher}),
         )
-        hu = self._decode(result.latent)
-        if slices is not None:
-            hu = hu[:slices]
+        case.seconds += time.perf_counter() - started
+        return case
+
+    def _finish(self, case: _Case) -> Generated:
+        """Decode, and give the volume its place in space."""
+        started = time.perf_counter()
+        request, result, frame = case.request, case.result, case.frame
+        assert result is not None
+        stride = self.autoencoder.latent.stride[0]
+        head_slices = 0 if case.head is None else case.head.shape[1] * stride
+        hu = self._decode(result.latent)[: case.slices]
         # the grid's origin is where the head's lowest slice lies; without a head the volume is centred on (0, 0, 0)
         volume = Volume(hu, frame) if frame is not None else _centred(hu, self.prepare.spacing_mm)
-        boundaries = tuple(cut * spec.stride[0] for cut in result.boundaries)
+        boundaries = tuple(cut * stride for cut in result.boundaries)
         if request.spacing_mm is not None:
             ratio = volume.spacing_mm[0] / request.spacing_mm[0]
             volume = _respaced(volume, request.spacing_mm, request.slices, centred=frame is None)
             boundaries, head_slices = tuple(round(cut * ratio) for cut in boundaries), round(head_slices * ratio)
         boundaries = tuple(cut for cut in boundaries if 0 < cut < volume.shape[0])
-        note = "; ".join(text for text in (left_out, result.note) if text)
-        return Generated(
-            volume,
-            boundaries,
-            head_slices,
-            calls,
-            time.perf_counter() - started,
-            note,
-        )
+        note = "; ".join(text for text in (case.left_out, result.note) if text)
+        seconds = case.seconds + time.perf_counter() - started
+        return Generated(volume, boundaries, head_slices, case.calls, seconds, note)
 
     def _grid_slices(self, request: CaseRequest) -> int | None:
         """Slices of the recipe's grid that cover what the request asks for; None: the model decides."""
@@ -200,15 +255,17 @@ class ComposedGenerator:
 
     def _denoise_block(
         self,
+        text: TextFeatures,
+        ask: Callable[[Question], Answer],
+        *,
         shape: tuple[int, int, int, int],
         context: Tensor | None,
         start: int,
         depth: int | None,
-        text: TextFeatures,
         generator: torch.Generator,
-        known: Tensor | None,
-    ) -> tuple[Tensor, int]:
-        """Integrate one block; returns it on the CPU and the number of network evaluations."""
+        known: Tensor | None = None,
+    ) -> Tensor:
+        """Integrate one block (see ctgen.interfaces.Denoise); on the CPU."""
         expected = depth if depth is not None else self.prepare.size[0] // self.autoencoder.latent.stride[0]
         if context is not None and self.sample.context_noise:
             context = context + self.sample.context_noise * torch.randn(context.shape, generator=generator)
@@ -219,21 +276,34 @@ class ComposedGenerator:
             spacing=torch.tensor([self.prepare.spacing_mm], dtype=torch.float32, device=self.where),
             context_level=torch.tensor([-1.0 if context is None else self.sample.context_noise], device=self.where),
         )
-        calls = 0
 
         def velocity(z: Tensor, now: float) -> Tensor:
-            nonlocal calls
-            calls += 1
-            time_B = torch.full((1,), now, dtype=torch.float32, device=self.where)
-            prediction = self.backbone(z, time_B, condition)
+            predictions = ask(Question(z, now, condition, self.guidance.applies(now))).predictions
             at = self.schedule.coefficients(torch.tensor(now, dtype=torch.float64))
-            return velocity_from(prediction.float(), self.backbone.predicts, z, at)
+            found = [velocity_from(prediction, self.backbone.predicts, z, at) for prediction in predictions]
+            return found[0] if len(found) == 1 else self.guidance.combine(*found)
 
-        times = self.schedule.sampling_times(self.sample.steps, shape[1] * shape[2] * shape[3])
+        times = self.guidance.times(self.schedule.sampling_times(self.sample.steps, math.prod(shape[1:])))
         noise = torch.randn((1, *shape), generator=generator).to(self.where) * self.sample.temperature
-        if known is not None:
-            velocity = continuing(velocity, known[None].to(self.where), noise, self.schedule.coefficients)
-        return SOLVERS[self.sample.solver](velocity, noise, times)[0].cpu(), calls
+        if known is None:
+            return self._integrate(velocity, noise, times, generator)[0].cpu()
+        there = known[None].to(self.where)
+        moving = continuing(velocity, there, noise, self.schedule.coefficients)
+        at = self.schedule.coefficients(times[0])
+        # where the known slices are on their path when the solver starts, which is not at t = 1 if steps are left out
+        begun = float(at.alpha) * there + float(at.sigma) * noise[:, :, : known.shape[1]]
+        z = torch.cat((begun.to(noise.dtype), noise[:, :, known.shape[1] :]), dim=2)
+        made = self._integrate(moving, z, times, generator)
+        if isinstance(self.schedule, SteppingSchedule):
+            # which may draw new noise for the known slices too
+            made = torch.cat((there.to(made.dtype), made[:, :, known.shape[1] :]), dim=2)
+        return made[0].cpu()
+
+    def _integrate(self, velocity: Velocity, z: Tensor, times: Tensor, generator: torch.Generator) -> Tensor:
+        if isinstance(self.schedule, SteppingSchedule):
+            return self.schedule.integrate(velocity, z, times, generator=generator)
+        options = SolverOptions(self.schedule.coefficients, rtol=self.sample.rtol, atol=self.sample.atol)
+        return SOLVERS[self.sample.solver](velocity, z, times, options)
 
     def _decode(self, latent: Tensor) -> np.ndarray[Any, Any]:
         """(c, d, h, w) -> int16 HU (D, H, W), clipped to the window the autoencoder knows."""

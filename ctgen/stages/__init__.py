@@ -18,7 +18,7 @@ from ctgen.stages.lock import only_one
 from ctgen.stages.opening import open_run
 from ctgen.stages.plan import DONE, STAGES, fingerprints, finished, folder_of, stages_of
 from ctgen.stages.prepare import require_splits
-from ctgen.stages.processes import rank, require_one_process
+from ctgen.stages.processes import IN_SEVERAL, rank, require_one_process
 
 if TYPE_CHECKING:
     from ctgen.console import Console
@@ -94,7 +94,7 @@ def _require_earlier(context: Context, wanted: Sequence[str], start: str | None)
 
 
 def _run_stage(context: Context, stage: str, folder: Path) -> None:
-    if stage != "train":
+    if stage not in IN_SEVERAL:
         require_one_process(stage, context.recipe.source)
     if rank() > 0:
         import_module(f"ctgen.stages.{stage}").run(context, folder)

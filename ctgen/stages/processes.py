@@ -1,8 +1,11 @@
-"""Stages and torchrun: only training runs in several processes; everything else is refused there, not done N times."""
+"""Stages and torchrun: train and sample run in several processes; the rest is refused there, not done N times."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from ctgen.errors import StageError
 
@@ -17,12 +20,17 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+IN_SEVERAL = ("train", "sample")
+"""Stages that share their work among torchrun's processes."""
+
+
 def require_one_process(stage: str, recipe: str) -> None:
     """StageError if several processes are about to do a stage that one must do."""
     if world_size() > 1:
         raise StageError(
             f"stage {stage} runs in one process, torchrun started {world_size()}",
-            hint=f"ctgen run {recipe} --until encode, then torchrun ... -m ctgen run {recipe} --from train --until train",
+            hint=f"ctgen run {recipe} --until encode, then torchrun ... -m ctgen run {recipe} --from train --until sample, "
+            f"then ctgen run {recipe}",
         )
 
 
@@ -32,3 +40,14 @@ def wait_for_everyone() -> None:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+
+
+def wait_for_files(paths: Iterable[Path], check: Callable[[], None]) -> None:
+    """Until all of ``paths`` are there, written by other processes; torchrun ends this one if another fails.
+
+    A barrier would do, but gives up after ten minutes: shorter than a large volume may take.
+    """
+    for path in paths:
+        while not path.is_file():
+            check()
+            time.sleep(0.2)

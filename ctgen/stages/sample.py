@@ -11,15 +11,20 @@ from ctgen.data.prepared import PreparedCases
 from ctgen.errors import DataError
 from ctgen.interfaces import CaseRequest, Report
 from ctgen.provenance import provenance
+from ctgen.recipe.sampling import guidance_warning
+from ctgen.recipe.settings import SampleSettings
 from ctgen.sample.generator import ComposedGenerator, Generated
 from ctgen.stages.components import device, require
 from ctgen.stages.context import Context
+from ctgen.stages.processes import rank, wait_for_everyone, wait_for_files, world_size
 from ctgen.stages.train import trained_component
 
 
 def composed(context: Context) -> ComposedGenerator:
     """The generator of a trained run: every part in evaluation mode on the device, the backbone with its trained weights."""
     trained_component(context, context.folders["train"])
+    if warning := guidance_warning(context.recipe):
+        context.console.warn(warning)
     for section in ("autoencoder", "text_encoder", "backbone"):
         require(context.components, section).to(device()).eval()
     return ComposedGenerator(context.components, context.recipe.prepare, context.recipe.sample, where=device())
@@ -47,7 +52,9 @@ def sidecar(context: Context, request: CaseRequest, seed: int, generated: Genera
 
 
 def run(context: Context, folder: Path) -> dict[str, Any]:
-    """Resumable per case: a volume whose JSON is there is kept."""
+    """Resumable per case: a volume whose JSON is there is kept. Under torchrun each process makes its share of the cases."""
+    # the folder, and before it the trained weights, are there when the first process is here
+    wait_for_everyone()
     recipe = context.recipe
     settings = recipe.sample
     prepared = PreparedCases(context.folders["prepare"])
@@ -60,38 +67,47 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         context.console.say(f"  {len(ids)} {settings.split} cases, fewer than sample.count = {settings.count}")
     exporter = recipe.build("export")
     generator = composed(context)
-    depths = {case_id: _slices(settings.length, prepared.record(case_id)["shape"][0]) for case_id in ids}
-    with context.console.task(
-        "sample", sum(depths[case_id] or prepared.record(case_id)["shape"][0] for case_id in ids), unit="slices"
-    ) as task:
-        before = 0
-        for case_id in ids:
-            if not (folder / f"{case_id}.json").is_file():
-                report = prepared.report(case_id) or Report(findings="")
-                real = None if settings.mode == "full-body" else prepared.volume(case_id)
-                head, teacher = (real, None) if settings.mode == "gt-head" else (None, real)
-                request = CaseRequest(case_id, report, slices=depths[case_id], head=head, teacher=teacher)
-                generated = generator.run(request, settings.seed, _progress(context, task, before, case_id))
-                path = exporter.write(generated.volume, folder / f"{case_id}{exporter.suffix}")
-                write_json(folder / f"{case_id}.json", sidecar(context, request, settings.seed, generated, path))
-            before += read_json(folder / f"{case_id}.json")["shape"][0]
-            task.set(before, case_id)
+    own = ids[rank() :: world_size()]
+    real = {case_id: int(prepared.record(case_id)["shape"][0]) for case_id in own}
+    depths = {case_id: _slices(settings.length, real[case_id]) for case_id in own}
+    jsons = {case_id: folder / f"{case_id}.json" for case_id in ids}
+    with context.console.task("sample", sum(depths[case_id] or real[case_id] for case_id in own), unit="slices") as task:
+        done = {case_id: int(read_json(jsons[case_id])["shape"][0]) for case_id in own if jsons[case_id].is_file()}
+        missing = [case_id for case_id in own if case_id not in done]
+        task.set(sum(done.values()))
+
+        def progress(case_id: str, slices: int, expected: int) -> None:
+            done[case_id] = slices
+            task.set(sum(done.values()), case_id)
             context.stopper.check()
-    made = [read_json(folder / f"{case_id}.json") for case_id in ids]
+
+        requests = (_request(settings, prepared, case_id, depths[case_id]) for case_id in missing)
+        for request, generated in generator.run_together(requests, settings.seed, progress=progress):
+            path = exporter.write(generated.volume, folder / f"{request.id}{exporter.suffix}")
+            write_json(jsons[request.id], sidecar(context, request, settings.seed, generated, path))
+            done[request.id] = generated.volume.shape[0]
+            task.set(sum(done.values()), request.id)
+            context.stopper.check()
+        if rank() == 0:
+            wait_for_files(jsons.values(), context.stopper.check)
+    made = [read_json(jsons[case_id]) for case_id in (ids if rank() == 0 else own)]
     return {
         "volumes": len(made),
-        "seconds_per_volume": round(sum(entry["seconds"] for entry in made) / len(made), 2),
-        "evaluations_per_volume": round(sum(entry["evaluations"] for entry in made) / len(made), 1),
+        "seconds_per_volume": round(sum(entry["seconds"] for entry in made) / max(1, len(made)), 2),
+        "evaluations_per_volume": round(sum(entry["evaluations"] for entry in made) / max(1, len(made)), 1),
         "notes": sorted({entry["note"] for entry in made if entry["note"]}),
     }
 
 
-def _progress(context: Context, task: Any, before: int, case_id: str) -> Any:
-    def progress(done: int, expected: int) -> None:
-        task.set(before + done, case_id)
-        context.stopper.check()
-
-    return progress
+def _request(settings: SampleSettings, prepared: PreparedCases, case_id: str, slices: int | None) -> CaseRequest:
+    real = None if settings.mode == "full-body" else prepared.volume(case_id)
+    return CaseRequest(
+        case_id,
+        prepared.report(case_id) or Report(findings=""),
+        slices=slices,
+        head=real if settings.mode == "gt-head" else None,
+        teacher=real if settings.mode == "block-wise" else None,
+    )
 
 
 def _slices(length: str | int, real: int) -> int | None:

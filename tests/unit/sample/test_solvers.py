@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from ctgen.interfaces import Coefficients
-from ctgen.sample.generator import velocity_from
-from ctgen.sample.solvers import SOLVERS, euler, heun
+from ctgen.sample.velocity import velocity_from
+from ctgen.sample.solvers import SOLVERS, dpm, euler, heun, midpoint
+
+FIXED = [solver for name, solver in SOLVERS.items() if name != "dopri5"]
 
 
 def times(steps):
@@ -107,8 +109,11 @@ class Oracle:
 
 
 @pytest.mark.parametrize("predicts", ["noise", "clean"])
-@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
-@pytest.mark.parametrize(("wrong", "tolerated"), [(0.0, 0.02), (0.05, 0.15)])
+@pytest.mark.parametrize(
+    ("solver", "wrong", "tolerated"),
+    # dopri5 adapts to a velocity that is a function of z and t; an error drawn anew at each evaluation is none
+    [(solver, 0.0, 0.02) for solver in SOLVERS.values()] + [(solver, 0.05, 0.15) for solver in FIXED],
+)
 def test_sampling_ends_at_the_data_and_blows_up_no_error(solver, predicts, wrong, tolerated):
     """Dividing by alpha near t = 1, or by sigma near t = 0, must not multiply what a network gets wrong."""
     generator = torch.Generator().manual_seed(2)
