@@ -14,7 +14,7 @@ from ctgen.atomic import read_json, write_json
 from ctgen.data.latents import LatentStore, merge_parts, write_part
 from ctgen.data.prepared import PreparedCases
 from ctgen.errors import StageError
-from ctgen.interfaces import Posterior, TextFeatures
+from ctgen.interfaces import Posterior, Prompt, TextFeatures
 from ctgen.stages.components import device, require
 from ctgen.stages.context import Context
 
@@ -71,6 +71,7 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
     merge_parts(parts, folder / "latents.h5")
     store, checked = LatentStore(folder / "latents.h5"), ids[: recipe.encode.check_cases]
     summary = {"cases": len(ids), **_statistics(store, ids[: max(1, len(checked))])}
+    summary |= _cut_prompts(context, text_encoder, [prepared.prompt(case_id) for case_id in ids])
     if checked:
         summary["decoded_error_hu"] = _decoded_error(autoencoder, store, prepared, checked)
     write_json(
@@ -97,6 +98,17 @@ def _check_finite(posterior: Posterior, case_id: str) -> None:
                 f"the autoencoder's {name} for case {case_id} do not fit half precision (up to {moment.abs().max():.3g})",
                 hint="are these the weights of another autoencoder? ctgen show RECIPE names them",
             )
+
+
+def _cut_prompts(context: Context, text_encoder: Any, prompts: list[Prompt]) -> dict[str, int]:
+    """How many prompts were longer than the encoder reads, if it can tell (``token_counts``); the user is told."""
+    token_counts = getattr(text_encoder, "token_counts", None)
+    if token_counts is None:
+        return {}
+    counts = token_counts(prompts)
+    if counts.cut:
+        context.console.warn(f"{counts.cut} of {counts.texts} prompts were cut (the longest has {counts.longest} tokens)")
+    return {"cut_prompts": counts.cut, "longest_prompt_tokens": counts.longest}
 
 
 def _on_cpu(text: TextFeatures) -> TextFeatures:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from typing_extensions import Self
 
 from ctgen.config import ComponentConfig
-from ctgen.interfaces import Sizes, TextSpec
+from ctgen.interfaces import Sizes
 from ctgen.weights import WeightsRef
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -132,42 +132,3 @@ class SliceBlocksConfig(ComponentConfig):
     def block_length(self, depth: int) -> int:
         """Latent slices per block for a volume of ``depth``: always ``block``, short volumes are padded with end slices."""
         return self.block
-
-
-def _vocabulary(ref: str) -> str:
-    if ref == "random":
-        raise ValueError("a vocabulary cannot be random; write mini, a path or hf:owner/name")
-    return ref
-
-
-class CtClipConfig(ComponentConfig):
-    """CT-CLIP's text tower (a BERT). The published one is 12 x 768, 12 heads, 3072, 512 tokens with CXR-BERT's vocabulary."""
-
-    neutral: ClassVar[frozenset[str]] = frozenset({"weights"})
-
-    layers: PositiveInt = 3
-    width: PositiveInt = 128
-    heads: PositiveInt = 4
-    feed_forward: PositiveInt = 512
-    max_tokens: Annotated[int, Field(ge=8)] = 256
-    """Longer prompts are cut here; also the number of positions, unless ``positions`` says otherwise."""
-    positions: PositiveInt | None = None
-    """Size of the position table; None: max_tokens."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """While the encoder itself is trained."""
-    template: Literal["findings", "findings+impression", "ctflow"] = "ctflow"
-    vocabulary: Annotated[WeightsRef, AfterValidator(_vocabulary)] = "mini"
-    """WordPiece vocabulary: "mini" (shipped), a vocab.txt or its folder, or hf:owner/name."""
-    weights: WeightsRef = "mini"
-    """"mini" (shipped), "random", CT-CLIP_v2.pt, or a safetensors file of ours."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"heads {self.heads} does not divide width {self.width}")
-        if self.positions is not None and self.positions < self.max_tokens:
-            raise ValueError(f"positions {self.positions} is less than max_tokens {self.max_tokens}")
-        return self
-
-    def text_spec(self) -> TextSpec:
-        return TextSpec(width=self.width, max_tokens=self.max_tokens, pooled_width=self.width)

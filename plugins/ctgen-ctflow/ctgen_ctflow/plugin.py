@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ctgen import hookimpl
 from ctgen.host import Registrar
-from ctgen_ctflow.configs import CtClipConfig, FlowMatchingConfig, SliceBlocksConfig, StditConfig
+from ctgen_ctflow.configs import FlowMatchingConfig, SliceBlocksConfig, StditConfig
+from ctgen_ctflow.ct_clip_config import CtClipConfig
 from ctgen_ctflow.flux_vae_config import FluxVaeConfig
 
 PLUGIN_API = 1

@@ -13,7 +13,7 @@ _MISSING = "Not given."
 
 
 def render(prompt: Prompt, template: Template) -> str:
-    """The prompt as one string, cleaned as in CT-CLIP's code (quotes and parentheses go, so does CT-RATE's "Not given.").
+    """The prompt as one string, its parts cleaned as in CT-CLIP's code.
 
     "findings": what CT-CLIP was trained on. "findings+impression": its evaluation, with no separator.
     "ctflow": ``Findings: ... Impressions: ... Length: N``, N axial slices; parts that are not known are left out.
@@ -30,5 +30,5 @@ def render(prompt: Prompt, template: Template) -> str:
 
 
 def clean(text: str) -> str:
-    """CT-CLIP's cleaning: without ``" ' ( )`` and without "Not given."."""
-    return text.replace(_MISSING, "").translate(_REMOVED)
+    """CT-CLIP's cleaning of one part of a report: CT-RATE's "Not given." is empty; the characters ``" ' ( )`` go."""
+    return "" if text.strip() == _MISSING else text.translate(_REMOVED)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,15 +10,17 @@ import pytest
 import torch
 from ctflow_fixtures import tensors
 from ctgen_ctflow import build_vocabulary
-from ctgen_ctflow.configs import CtClipConfig
-from ctgen_ctflow.ct_clip_text import SHIPPED_VOCABULARY, CtClipText
+from ctgen_ctflow.ct_clip_config import CtClipConfig
+from ctgen_ctflow.ct_clip_text import SHIPPED, SHIPPED_VOCABULARY, CtClipText, TruncationWarning
 from ctgen_ctflow.wordpiece import WordPiece
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ctgen.data.atlas.config import AtlasThoraxConfig
 from ctgen.data.atlas.dataset import AtlasThorax
-from ctgen.errors import CheckpointError, MissingFileError
-from ctgen.interfaces import Prompt, Report
+from ctgen.errors import CheckpointError, ConfigError, MissingFileError
+from ctgen.interfaces import Prompt, Report, TextSpec
+from ctgen.testing.text_encoder import check_text_encoder
 
 REPORTS = [
     "Trachea, both main bronchi are open. No occlusive pathology was detected in the trachea and both main bronchi.",
@@ -149,12 +152,54 @@ def test_padding_and_batch_have_no_influence() -> None:
     assert torch.allclose(together.pooled.norm(dim=-1), torch.ones(len(REPORTS)), atol=1e-4)
 
 
-def test_long_prompts_are_cut_and_empty_ones_pass() -> None:
+def test_long_prompts_are_cut_and_counted_and_empty_ones_pass() -> None:
     encoder = mini(max_tokens=16)
-    assert encoder.encode(prompts("effusion " * 100)).tokens.shape == (1, 16, 32)
+    with pytest.warns(TruncationWarning, match=r"1 of 2 texts were cut to 16 tokens \(the longest has 104\)") as caught:
+        assert encoder.encode(prompts("effusion " * 100, "Normal.")).tokens.shape == (2, 16, 32)
+        encoder.encode(prompts("effusion " * 50))
+    assert len(caught) == 1, "the first is warned of, all are counted"
+    assert (encoder.counts.texts, encoder.counts.cut, encoder.counts.longest) == (3, 2, 104)
+    assert encoder.token_counts(prompts("effusion " * 200)).cut == 1 and encoder.counts.texts == 3
     assert encoder.encode(prompts("")).mask.sum() == 2
     spec = CtClipConfig(width=64, max_tokens=16).text_spec()
     assert (spec.width, spec.max_tokens, spec.pooled_width) == (64, 16, 64)
+
+
+@torch.no_grad()
+def test_output_is_the_vector_or_the_tokens_or_both() -> None:
+    both, vector, tokens = (mini(output=output) for output in ("both", "vector", "tokens"))
+    asked = prompts(*REPORTS)
+    expected = both.encode(asked)
+    found = vector.encode(asked)
+    assert torch.equal(found.tokens, expected.tokens[:, :1]) and torch.equal(found.pooled, expected.pooled)
+    assert found.mask.shape == (4, 1) and found.mask.all()
+    assert vector.text == TextSpec(32, 1, 32)
+    found = tokens.encode(asked)
+    assert torch.equal(found.tokens, expected.tokens) and found.pooled is None
+    assert tokens.text == TextSpec(32, 256, None)
+    for encoder in (both, vector, tokens):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)
+            check_text_encoder(encoder)
+
+
+@torch.no_grad()
+def test_latents_are_those_of_ct_clip(published: CtClipText, clip_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="projection") as caught:
+        published.latents(prompts("Normal."))
+    assert "text_encoder.latent=512" in caught.value.hint
+    projecting = CtClipText(published.config.model_copy(update={"latent": 24}))
+    facts = json.loads((clip_folder / "fixture.json").read_text())["text"]
+    found = projecting.latents(prompts(*facts["reports_raw"]))
+    assert (found - tensors(clip_folder / "io.safetensors")["text_latent"]).abs().max() < 1e-5
+    assert "to_text_latent.weight" not in projecting.skipped and "to_text_latent.weight" in published.skipped
+
+
+def test_the_shipped_weights_have_the_names_that_they_were_trained_with() -> None:
+    names = CtClipText(CtClipConfig()).state_dict().keys()
+    with safe_open(SHIPPED["mini"], framework="pt") as stored:
+        assert names == set(stored.keys())
+    assert all(name.startswith("text_transformer.") for name in names)
 
 
 def test_it_can_be_trained() -> None:

@@ -24,3 +24,7 @@ def test_unknown_parts_are_left_out() -> None:
     assert render(Prompt(Report("Clear.", "Not given.")), "ctflow") == "Findings: Clear."
     assert render(Prompt(Report("Clear.", "Not given.")), "findings+impression") == "Clear."
     assert render(Prompt(Report(""), slices=8), "ctflow") == "Length: 8"
+
+
+def test_only_a_whole_part_is_not_given() -> None:
+    assert render(Prompt(Report("Contrast: Not given. Clear.")), "findings") == "Contrast: Not given. Clear."

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import NamedTuple
+
 import h5py
 import numpy as np
 import pytest
@@ -11,11 +14,11 @@ from ctgen.data.latents import LatentStore
 from ctgen.data.prepared import PreparedCases
 from ctgen.errors import StageError
 from ctgen.host import Host
-from ctgen.interfaces import LatentSpec, Posterior
+from ctgen.interfaces import LatentSpec, Posterior, Prompt, Report
 from ctgen.stages import run
-from ctgen.stages.encode import decode_slices, encode_slices
+from ctgen.stages.encode import _cut_prompts, decode_slices, encode_slices
 
-from .tiny import load, read, stage_folder, write_recipe
+from .tiny import Said, load, read, stage_folder, write_recipe
 
 HOST = Host.discover()
 CPU = torch.device("cpu")
@@ -143,3 +146,27 @@ def test_batches_of_slices_change_nothing(batch_slices):
     assert torch.allclose(parts.mean, whole.mean, atol=1e-6)
     latent = codec.finalise(parts, generator=None)
     assert torch.allclose(decode_slices(codec, latent, CPU, batch_slices), torch.from_numpy(hu).float(), atol=0.01)
+
+
+class Counts(NamedTuple):
+    texts: int
+    cut: int
+    longest: int
+
+
+class Counting:
+    """A text encoder that reads 3 words."""
+
+    def token_counts(self, prompts):
+        lengths = [len(prompt.report.findings.split()) for prompt in prompts]
+        return Counts(len(lengths), sum(length > 3 for length in lengths), max(lengths))
+
+
+def test_prompts_that_are_cut_are_counted_and_told():
+    context = SimpleNamespace(console=Said())
+    short, long = Prompt(Report("clear lungs")), Prompt(Report("a nodule in the right lung"))
+    assert _cut_prompts(context, Counting(), [short, short]) == {"cut_prompts": 0, "longest_prompt_tokens": 2}
+    assert context.console.lines == []
+    assert _cut_prompts(context, Counting(), [short, long]) == {"cut_prompts": 1, "longest_prompt_tokens": 6}
+    assert context.console.lines == ["1 of 2 prompts were cut (the longest has 6 tokens)"]
+    assert _cut_prompts(context, object(), [long]) == {}, "an encoder need not count"
