@@ -113,7 +113,7 @@ def generate(
     ] = None,
     head: Annotated[Path | None, typer.Option(metavar="SCAN", help="Continue this scan: its first block is kept.")] = None,
     format: Annotated[
-        str | None, typer.Option(metavar="nifti|mha", help="File format.  [default: nifti, or by OUT's suffix]")
+        str | None, typer.Option(metavar="nifti|mha|dicom", help="File format.  [default: nifti, or by OUT's suffix]")
     ] = None,
     quiet: Quiet = False,
 ) -> None:

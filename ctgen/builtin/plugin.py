@@ -7,7 +7,9 @@ from ctgen.builtin.diffusers_flow_config import DiffusersFlowConfig
 from ctgen.builtin.exporter_configs import ExporterConfig
 from ctgen.data.atlas.config import AtlasThoraxConfig
 from ctgen.data.ct_rate.config import CtRateConfig
+from ctgen.data.dicom_config import DicomConfig
 from ctgen.data.folder_config import FolderConfig
+from ctgen.dicom.export_config import DicomExporterConfig
 from ctgen.evaluate.configs import ContinuityConfig, CostConfig, HuHistogramConfig, ReconstructionConfig
 from ctgen.hookspecs import hookimpl
 from ctgen.host import Registrar
@@ -65,6 +67,12 @@ def ctgen_register(registrar: Registrar) -> None:
         summary="a copy of CT-RATE: filters, splits by patient, HU by evidence",
     )
     registrar.dataset(
+        "dicom",
+        target="ctgen.data.dicom:DicomDataset",
+        config=DicomConfig,
+        summary="a folder tree of DICOM files: one case per usable CT series",
+    )
+    registrar.dataset(
         "atlas-thorax",
         target="ctgen.data.atlas.dataset:AtlasThorax",
         config=AtlasThoraxConfig,
@@ -73,6 +81,12 @@ def ctgen_register(registrar: Registrar) -> None:
     exporters = {"nifti": ("NiftiExporter", ".nii.gz"), "mha": ("MhaExporter", ".mha"), "nrrd": ("NrrdExporter", ".nrrd")}
     for name, (target, suffix) in exporters.items():
         registrar.exporter(name, target=f"ctgen.builtin.exporters:{target}", config=ExporterConfig, summary=f"writes {suffix}")
+    registrar.exporter(
+        "dicom",
+        target="ctgen.dicom.exporter:DicomExporter",
+        config=DicomExporterConfig,
+        summary="writes a CT series into a folder .dicom, labelled synthetic",
+    )
     registrar.objective(
         "a-vae",
         target="ctgen.train.a_vae:AVae",

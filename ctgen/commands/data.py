@@ -33,6 +33,61 @@ def simulate(
         console.result(f"{cases} case{'s' if cases > 1 else ''} in {out}")
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="A folder tree of DICOM files; it is only read.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="A new folder.", show_default=False)],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="Fields of the dicom data set, as in gaps=resample min_slices=40.", show_default=False
+        ),
+    ] = None,
+    format: Annotated[str, typer.Option(metavar="nifti|mha", help="File format of the volumes.")] = "nifti",
+    anonymise: Annotated[
+        bool, typer.Option("--anonymise", help="No UID, path or header text in OUT; case ids need a secret to be traced.")
+    ] = False,
+    reports: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV of reports by Series- or StudyInstanceUID, AccessionNumber or PatientID."),
+    ] = None,
+    private: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For what identifies patients.  [default: OUT.ctgen-private]")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done; write nothing.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn DICOM series into volume files, with lists of what was taken and what was not.
+
+    Sources are never changed. Series with gaps, tilt or doubtful values are handled as the fields say, or left out with
+    numbers. After an interruption the same command goes on.
+
+    \b
+    Examples:
+      ctgen data import pacs/ -o scans/ --dry-run
+      ctgen data import pacs/ -o scans/ --reports reports.csv gaps=resample kernels=[Br38,B30f]
+      ctgen data import pacs/ -o shared/ --anonymise
+    """
+    from ctgen.commands.importing import parse_reading
+    from ctgen.console import Console
+    from ctgen.data.dicom_import import ImportOptions, import_tree, look, private_folder, summary
+
+    options = ImportOptions(format, anonymise, reports, private, workers, parse_reading(changes or []))
+    with Console(quiet=quiet) as console:
+        if dry_run:
+            console.result(summary(look(source, options, console), done=False))
+            return
+        found = import_tree(source, out, options, console)
+        console.result(summary(found, done=True))
+        console.say(f"volumes, reports.csv, cases.csv and manifest.json in {out}")
+        console.say(f"what leads back to patients is in {private_folder(out, options)}: keep it to yourself")
+        if anonymise and reports is not None:
+            console.warn("report texts were copied as they are: ctgen does not find names in free text")
+
+
 @app.command()
 def inspect(
     path: Annotated[

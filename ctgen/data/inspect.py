@@ -43,7 +43,7 @@ class Inspection:
 
 
 def inspect_path(path: Path | str, *, progress: Callable[[int, int], None] | None = None) -> list[Inspection]:
-    """One Inspection for a file, one per scan for a folder (at any depth, unreadable ones included).
+    """One Inspection for a file, one per scan or DICOM series for a folder (at any depth, unreadable ones included).
 
     ``progress(scans done, scans)``. Raises VolumeError for a single file that cannot be read, MissingFileError
     for no such path, DataError for a folder without scans.
@@ -54,9 +54,12 @@ def inspect_path(path: Path | str, *, progress: Callable[[int, int], None] | Non
     if path.is_file():
         return [inspect_file(path)]
     files = FolderConfig(root=path).files()
-    if not files:
-        raise DataError(f"no scans under {path} (looked for .nii.gz, .nii, .mha, .mhd, .nrrd at any depth)")
-    found = []
+    found = [
+        Inspection(place, error=error) if header is None or volume is None else inspect_volume(place, header, volume)
+        for place, header, volume, error in _dicom(path, progress)
+    ]
+    if not files and not found:
+        raise DataError(f"no scans under {path} (looked for DICOM, .nii.gz, .nii, .mha, .mhd, .nrrd at any depth)")
     for index, file in enumerate(files):
         if progress is not None:
             progress(index, len(files))
@@ -69,8 +72,11 @@ def inspect_path(path: Path | str, *, progress: Callable[[int, int], None] | Non
 
 def inspect_file(path: Path) -> Inspection:
     """Reads the whole file. Raises VolumeError."""
-    header = probe_volume(path)
-    volume = read_volume(path)
+    return inspect_volume(path, probe_volume(path), read_volume(path))
+
+
+def inspect_volume(path: Path, header: Header, volume: Volume) -> Inspection:
+    """The same of a volume that was read already; ``path`` is what it is called."""
     canonical, orientation = to_canonical(volume)
     intensity = measure(volume.hu)
     lung = lung_fraction(canonical) if not intensity.problems or intensity.soft_peak_hu is not None else None
@@ -78,6 +84,16 @@ def inspect_file(path: Path) -> Inspection:
     if lung is not None:
         remarks += _anatomy_remarks(canonical, lung)
     return Inspection(path, header, orientation, intensity, lung, tuple(remarks))
+
+
+def _dicom(path: Path, progress: Callable[[int, int], None] | None) -> Iterable[tuple[Path, Header | None, Volume | None, str]]:
+    from ctgen.dicom.tree import holds_dicom
+
+    if not holds_dicom(path):
+        return ()
+    from ctgen.data.dicom_inspect import dicom_series
+
+    return dicom_series(path, progress)
 
 
 def format_inspection(inspection: Inspection) -> str:

@@ -32,11 +32,13 @@ class Row:
     patient: str | None
 
 
-def read_report_table(path: Path, match: Callable[[str], str | None]) -> dict[str, Row]:
+def read_report_table(
+    path: Path, match: Callable[[str], str | None], *, id_columns: tuple[str, ...] = ID_COLUMNS
+) -> dict[str, Row]:
     """Scan id -> row. ``match`` turns a name of the table into a scan's id, None if there is no such scan, "" to pass over it.
 
     Columns: id (or VolumeName); report, or findings with impressions, clinical_information, technique (also by CT-RATE's
-    names); any of the 18 labels with 0, 1 or nothing; patient. Others are ignored.
+    names); any of the 18 labels with 0, 1 or nothing; patient. Others are ignored. ``id_columns``: other names, in lower case.
     Raises DataError with all mistakes and their lines.
     """
     if not path.is_file():
@@ -45,7 +47,7 @@ def read_report_table(path: Path, match: Callable[[str], str | None]) -> dict[st
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
             header = [name.strip() for name in next(reader, [])]
-            columns = _columns(path, header)
+            columns = _columns(path, header, id_columns)
             lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except UnicodeDecodeError as error:
         raise DataError(
@@ -77,12 +79,12 @@ def read_report_table(path: Path, match: Callable[[str], str | None]) -> dict[st
     return rows
 
 
-def _columns(path: Path, header: list[str]) -> dict[str, int]:
+def _columns(path: Path, header: list[str], id_columns: tuple[str, ...]) -> dict[str, int]:
     """Meaning -> column: "id", "patient", a report part or a label."""
     lower = [name.lower() for name in header]
     columns: dict[str, int] = {}
     for meaning, names in {
-        "id": ID_COLUMNS,
+        "id": id_columns,
         "patient": ("patient",),
         **PARTS,
         **{label: (label.lower(),) for label in LABELS},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ctgen.atomic import fingerprint, read_json, sha256_of, write_json
+from ctgen.dicom.export_config import FOLDER_SUFFIX as DICOM_FOLDER
 from ctgen.errors import ConfigError, MissingFileError, StageError
 from ctgen.evaluate.continuity import seam_ratios, slice_differences
 from ctgen.interfaces import CaseRequest, Exporter, Report, WeightsInfo
@@ -24,15 +25,15 @@ from ctgen.stages.components import build_components, device, weights_labels
 from ctgen.stages.context import Context
 from ctgen.stages.opening import is_train_folder, open_run
 from ctgen.stages.plan import MODULES, trains
-from ctgen.stages.sample import composed, sidecar
+from ctgen.stages.sample import composed, described, sidecar
 from ctgen.volume.io import VOLUME_SUFFIXES, read_volume
 
 if TYPE_CHECKING:
     from ctgen.console import Console
     from ctgen.host import Host
 
-FORMATS = {"nifti": ".nii.gz", "mha": ".mha"}
-EXPORTERS = {".nii.gz": "nifti", ".mha": "mha", ".nrrd": "nrrd"}
+FORMATS = {"nifti": ".nii.gz", "mha": ".mha", "dicom": DICOM_FOLDER}
+EXPORTERS = {".nii.gz": "nifti", ".mha": "mha", ".nrrd": "nrrd", DICOM_FOLDER: "dicom"}
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def _write(context: Context, exporter: Exporter, job: Job, seed: int, generated:
     """Write one volume. It appears last: an interruption leaves no volume without its JSON."""
     volume = generated.volume
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=job.path.parent) as temporary:
-        written = exporter.write(volume, Path(temporary) / job.path.name)
+        written = exporter.write(described(volume, context, job.request, seed), Path(temporary) / job.path.name)
         facts = sidecar(context, job.request, seed, generated, written) | {"request": job.asked}
         if generated.head_slices:
             facts["seam"] = seam(volume.hu, generated.head_slices)
@@ -205,7 +206,7 @@ def _make_folder(folder: Path) -> None:
 
 def _target(out: Path, volumes: int, wanted: str | None) -> tuple[bool, str]:
     """(is ``out`` the one file, suffix); ConfigError where name, format and number do not go together."""
-    named = next((suffix for suffix in VOLUME_SUFFIXES if out.name.endswith(suffix)), None)
+    named = next((suffix for suffix in (*VOLUME_SUFFIXES, DICOM_FOLDER) if out.name.endswith(suffix)), None)
     if wanted is not None and wanted not in FORMATS:
         raise ConfigError(f"no format named {wanted!r}", hint=f"formats: {', '.join(FORMATS)}")
     if named is None:
@@ -216,8 +217,8 @@ def _target(out: Path, volumes: int, wanted: str | None) -> tuple[bool, str]:
         )
     if wanted is not None and FORMATS[wanted] != named:
         raise ConfigError(f"--format {wanted} writes {FORMATS[wanted]}, but -o ends in {named}")
-    if named not in (".nii.gz", ".mha", ".nrrd"):
-        raise ConfigError(f"volumes are written as .nii.gz, .mha or .nrrd, not {named}")
+    if named not in EXPORTERS:
+        raise ConfigError(f"volumes are written as {', '.join(EXPORTERS)}, not {named}")
     return True, named
 
 

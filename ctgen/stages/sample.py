@@ -18,6 +18,7 @@ from ctgen.stages.components import device, require
 from ctgen.stages.context import Context
 from ctgen.stages.processes import rank, wait_for_everyone, wait_for_files, world_size
 from ctgen.stages.train import trained_component
+from ctgen.volume import Volume
 
 
 def composed(context: Context) -> ComposedGenerator:
@@ -49,6 +50,16 @@ def sidecar(context: Context, request: CaseRequest, seed: int, generated: Genera
         "note": generated.note,
         "provenance": provenance(context.recipe, context.components),
     }
+
+
+def described(volume: Volume, context: Context, request: CaseRequest, seed: int) -> Volume:
+    """The volume with what formats that can (DICOM) say about its origin: id, report, seed, recipe and weights."""
+    made = provenance(context.recipe, context.components)
+    # no paths: the same run elsewhere is the same origin
+    weights = {name: {"label": found["label"], "sha256": found["sha256"]} for name, found in made["weights"].items()}
+    made_by = {"recipe": made["recipe"], "recipe_hash": made["recipe_hash"], "weights": weights}
+    facts = {"id": request.id, "report": asdict(request.report), "seed": seed, "made_by": made_by}
+    return Volume(volume.hu, volume.affine, {**volume.meta, **facts})
 
 
 def run(context: Context, folder: Path) -> dict[str, Any]:
@@ -83,7 +94,9 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
 
         requests = (_request(settings, prepared, case_id, depths[case_id]) for case_id in missing)
         for request, generated in generator.run_together(requests, settings.seed, progress=progress):
-            path = exporter.write(generated.volume, folder / f"{request.id}{exporter.suffix}")
+            path = exporter.write(
+                described(generated.volume, context, request, settings.seed), folder / f"{request.id}{exporter.suffix}"
+            )
             write_json(jsons[request.id], sidecar(context, request, settings.seed, generated, path))
             done[request.id] = generated.volume.shape[0]
             task.set(sum(done.values()), request.id)

@@ -82,7 +82,7 @@ def checked_suffix(path: Path) -> str:
     if suffix is None:
         hint = f"ctgen reads {', '.join(VOLUME_SUFFIXES)}"
         if path.suffix.lower() in (".dcm", ".ima"):
-            hint += "; convert a DICOM series first (for example dcm2niix)"
+            hint += ", and a folder that holds one DICOM series"
         raise VolumeError(path, f"unknown volume suffix {path.suffix!r}", hint=hint)
     if path.stat().st_size == 0:
         raise VolumeError(path, "the file is empty (0 bytes)", hint="copy or download it again")

@@ -1,4 +1,4 @@
-"""Volumes from and to files: NIfTI, MetaImage and NRRD, chosen by the suffix."""
+"""Volumes from and to files: NIfTI, MetaImage and NRRD, chosen by the suffix; in also a folder that holds one DICOM series."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ __all__ = ["VOLUME_SUFFIXES", "Header", "is_volume_file", "probe_volume", "read_
 def probe_volume(path: Path | str) -> Header:
     """What the header says, no voxel read. Raises VolumeError if it cannot be a CT volume or would not fit in memory."""
     path = Path(path)
+    if _is_dicom(path):
+        from ctgen.dicom.reading import probe_path
+
+        return probe_path(path)
     suffix = checked_suffix(path)
     header = nifti.read_header(path) if suffix.startswith(".nii") else itk.read_header(path)
     check_memory(header)
@@ -39,6 +43,10 @@ def read_volume(path: Path | str) -> Volume:
     ``meta``: source, format, dtype as stored, notes (list of what was odd in the header). Raises VolumeError, once and
     clearly, for anything that is not one readable 3-D volume of finite numbers.
     """
+    if _is_dicom(Path(path)):
+        from ctgen.dicom.reading import read_path
+
+        return read_path(Path(path))
     header = probe_volume(path)
     try:
         hu = nifti.read_voxels(header) if header.format == "NIfTI" else itk.read_voxels(header)
@@ -47,6 +55,15 @@ def read_volume(path: Path | str) -> Volume:
         raise VolumeError(header.path, f"not enough memory for {size} voxels") from error
     meta = {"source": str(header.path), "format": header.format, "dtype": header.dtype.name, "notes": list(header.notes)}
     return Volume(hu, header.affine, meta)
+
+
+def _is_dicom(path: Path) -> bool:
+    """A folder with DICOM files, or a DICOM file; pydicom is imported for nothing else."""
+    if volume_suffix(path) is not None or not path.exists():
+        return False
+    from ctgen.dicom.reading import is_dicom
+
+    return is_dicom(path)
 
 
 def write_volume(volume: Volume, path: Path | str) -> Path:

@@ -121,7 +121,7 @@ HOSTILE: list[tuple[str, Callable[[Path], None], str]] = [
     ("folder.nii.gz", lambda path: path.mkdir(), "is a folder"),
     ("missing.nii.gz", lambda path: None, "no such file"),
     ("picture.png", lambda path: path.touch(), "unknown volume suffix '.png'"),
-    ("slice.dcm", lambda path: path.touch(), "convert a DICOM series"),
+    ("slice.dcm", lambda path: path.touch(), "a folder that holds one DICOM series"),
 ]
 
 
