@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import typer
 
     from ctgen.host import Registrar
+    from ctgen.weights_header import WeightsHeader
+    from ctgen.weights_inspect import WeightsDescription
 
 hookspec = pluggy.HookspecMarker("ctgen")
 hookimpl = pluggy.HookimplMarker("ctgen")
@@ -40,3 +42,8 @@ def ctgen_train_step(step: int, values: dict[str, float]) -> None:
 @hookspec
 def ctgen_add_commands(app: typer.Typer) -> None:
     """Called when the command line is built. Add sub-commands; import nothing heavy here."""
+
+
+@hookspec
+def ctgen_inspect_weights(header: WeightsHeader) -> WeightsDescription | None:  # type: ignore[empty-body]
+    """Called by ``ctgen weights inspect``. Say what the file is if you know, else None; read nothing but the header."""

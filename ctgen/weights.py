@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +23,7 @@ def _absolute(ref: str) -> str:
 
 
 WeightsRef = Annotated[str, AfterValidator(_absolute)]
-"""Config field: "mini" (shipped), "random" (on purpose), a path, or "hf:owner/name[/sub/folder]"."""
+"""Config field: "mini" (shipped), "random" (on purpose), a path, or "hf:owner/name[/sub/folder or file]"."""
 
 
 def locate(ref: str, *, component: str, shipped: Mapping[str, Path] | None = None, how_to_get: str = "") -> Path | None:
@@ -54,16 +55,42 @@ def info(ref: str, path: Path | None) -> WeightsInfo:
     return WeightsInfo("MINI" if ref == "mini" else "FILE", ref, sha256_of(path))
 
 
-def _from_hub(ref: str, component: str) -> Path:
-    owner, _, rest = ref.removeprefix("hf:").partition("/")
-    name, _, folder = rest.partition("/")
-    try:
-        from huggingface_hub import snapshot_download
+def note(text: str) -> None:
+    """Tell the user, once per process: on stderr, where progress and warnings go."""
+    if text not in _noted:
+        _noted.add(text)
+        print(text, file=sys.stderr, flush=True)
 
-        root = snapshot_download(f"{owner}/{name}", allow_patterns=[f"{folder}/*"] if folder else None)
+
+_noted: set[str] = set()
+
+
+def _from_hub(ref: str, component: str) -> Path:
+    """Fetch a repository, a folder or a file of it. What is fetched, and where to, is said before anything is transferred."""
+    owner, _, rest = ref.removeprefix("hf:").partition("/")
+    name, _, inside = rest.partition("/")
+    if not owner or not name or ".." in rest.split("/"):
+        raise MissingFileError(f"{component}: {ref!r} is not of the form hf:owner/name or hf:owner/name/sub/folder")
+    try:
+        from huggingface_hub import constants, snapshot_download
+    except ImportError as error:
+        raise MissingFileError(f"{component}: {ref} needs huggingface_hub", hint="pip install huggingface_hub") from error
+    cache = Path(constants.HF_HUB_CACHE)
+    what = f"{inside or 'everything'} of {owner}/{name}"
+    note(f"{component}: fetching {what} from the Hugging Face hub into {cache}; files that are there already are kept")
+    try:
+        root = Path(snapshot_download(f"{owner}/{name}", allow_patterns=[inside, f"{inside}/*"] if inside else None))
     except Exception as error:
         raise MissingFileError(
-            f"{component}: could not get {ref} from the Hugging Face hub: {type(error).__name__}: {error}",
-            hint="log in with `hf auth login`, or download the files and give their path",
+            f"{component}: could not get {what} from the Hugging Face hub: "
+            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
+            hint="without a network: download the files elsewhere and give their path instead of hf:...\n"
+            "private or gated: hf auth login",
         ) from error
-    return Path(root) / folder
+    path = root / inside
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        raise MissingFileError(
+            f"{component}: {owner}/{name} on the Hugging Face hub holds no {inside or 'files'} (in what was fetched to {root})",
+            hint="without a network only earlier downloads are seen; otherwise the path inside the repository is misspelt",
+        )
+    return path

@@ -19,6 +19,7 @@ from ctgen.stages.components import build, device, require, restore, weights_lab
 from ctgen.stages.context import Context
 from ctgen.stages.plan import MODULES, reads, trains
 from ctgen.stages.processes import rank, wait_for_everyone
+from ctgen.train.checkpoint import file_metadata
 from ctgen.train.loop import fit
 
 
@@ -133,5 +134,6 @@ def _export(objective: Any, component: Any, checkpoint: Path, target: Path, sour
     component.eval()
     generator = torch.Generator().manual_seed(stable_hash(seed, "finish"))
     metadata = dict(objective.finish(source, generator)) if hasattr(objective, "finish") else {}
-    write_atomically(target, lambda path: save_file(state, str(path), metadata=metadata or None))
+    described = {**file_metadata(component), **metadata}
+    write_atomically(target, lambda path: save_file(state, str(path), metadata=described or None))
     return metadata

@@ -78,14 +78,17 @@ def write_checkpoint(
     state: Mapping[str, Any],
     loop: Mapping[str, Any],
     spec: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
 ) -> Checkpoint:
-    """Write ``folder/step-N``. ``weights``: file stem -> state_dict; ``state``: tensors for torch.save; ``loop``: JSON."""
+    """Write ``folder/step-N``. ``weights``: file stem -> state_dict; ``state``: tensors for torch.save; ``loop``: JSON;
+    ``metadata``: for the headers of model and ema, see ``file_metadata``."""
     final = folder / f"step-{step}"
     temporary = folder / f".writing-step-{step}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     (temporary / "state").mkdir(parents=True)
     for name, tensors in weights.items():
-        save_file(_unshared(tensors), temporary / f"{name}.safetensors", metadata={"format": "pt"})
+        own = dict(metadata or {}) if name in ("model", "ema") else {}
+        save_file(_unshared(tensors), temporary / f"{name}.safetensors", metadata={"format": "pt", **own})
     torch.save(dict(state), temporary / "state" / "optimisers.pt")
     write_json(temporary / "state" / "loop.json", dict(loop))
     files = sorted(file for file in temporary.rglob("*") if file.is_file())
@@ -99,6 +102,12 @@ def write_checkpoint(
     temporary.replace(final)
     _sync(folder)
     return read_checkpoint(final)
+
+
+def file_metadata(component: object) -> dict[str, str]:
+    """What a component wants written in the header of its weights (its method ``file_metadata``, if it has one)."""
+    describe = getattr(component, "file_metadata", None)
+    return dict(describe()) if describe is not None else {}
 
 
 def read_state(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -23,6 +23,7 @@ from ctgen.train.batches import generator_for, to_device
 from ctgen.train.checkpoint import (
     Checkpoint,
     check_spec,
+    file_metadata,
     load_weights,
     newest_checkpoint,
     prune_checkpoints,
@@ -124,7 +125,8 @@ class Training:
             if self.accelerator.scaler is not None:
                 state["scaler"] = self.accelerator.scaler.state_dict()
             loop = {"window": self.window.sums, "final_loss": self.final_loss, "seconds": self.seconds}
-            write_checkpoint(self.folder, self.step, weights=weights, state=state, loop=loop, spec=self.spec)
+            metadata = file_metadata(self.objective.model)
+            write_checkpoint(self.folder, self.step, weights=weights, state=state, loop=loop, spec=self.spec, metadata=metadata)
             prune_checkpoints(self.folder, self.settings.keep_checkpoints)
         self.checkpoint = self.folder / f"step-{self.step}"
         self.accelerator.wait_for_everyone()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from pydantic import TypeAdapter
 
+from ctgen import weights
 from ctgen.atomic import sha256_of
 from ctgen.errors import MissingFileError
 from ctgen.weights import WeightsRef, info, locate
@@ -52,6 +54,56 @@ def test_a_misspelt_name_is_suggested(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingFileError, match="did you mean 'random'"):
         locate(REF.validate_python("radnom"), component="net")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str] | None]]:
+    """The hub as a folder; returns what was asked of it."""
+    asked: list[tuple[str, list[str] | None]] = []
+
+    def snapshot_download(repository: str, allow_patterns: list[str] | None = None) -> str:
+        asked.append((repository, allow_patterns))
+        if repository == "owner/offline":
+            raise OSError("no route to host\nand more")
+        return str(tmp_path)
+
+    (tmp_path / "sub" / "folder").mkdir(parents=True)
+    (tmp_path / "sub" / "folder" / "w.safetensors").write_bytes(b"abc")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(weights, "_noted", set())
+    return asked
+
+
+def test_the_hub_is_never_used_silently(
+    hub: list[tuple[str, list[str] | None]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ref = REF.validate_python("hf:owner/name/sub/folder")
+    for _ in range(2):
+        assert locate(ref, component="net") == tmp_path / "sub" / "folder"
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, "once per process"
+    assert "net: fetching sub/folder of owner/name" in said and str(huggingface_hub.constants.HF_HUB_CACHE) in said
+    assert hub[0] == ("owner/name", ["sub/folder", "sub/folder/*"]), "nothing else of the repository"
+    assert locate("hf:owner/name/sub/folder/w.safetensors", component="net") == tmp_path / "sub/folder/w.safetensors"
+    assert locate("hf:owner/name", component="net") == tmp_path and hub[-1] == ("owner/name", None)
+    assert "everything of owner/name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ref", "text"),
+    [
+        ("hf:owner/offline/sub", "could not get sub of owner/offline from the Hugging Face hub: OSError: no route to host\n"),
+        ("hf:owner/name/absent", "owner/name on the Hugging Face hub holds no absent"),
+        ("hf:owner/name/empty", "holds no empty"),
+        ("hf:owner", "not of the form"),
+        ("hf:owner/name/../../etc", "not of the form"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_one_clear_error(hub: object, ref: str, text: str) -> None:
+    with pytest.raises(MissingFileError) as caught:
+        locate(ref, component="net")
+    assert text in str(caught.value) and str(caught.value).startswith("net: ")
 
 
 def test_a_file_is_labelled_with_its_hash(tmp_path: Path) -> None:

@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 from typing_extensions import Self
 
 from ctgen.config import ComponentConfig
 from ctgen.interfaces import Sizes
-from ctgen.weights import WeightsRef
+from ctgen.weights import NAMED, WeightsRef
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+SIZES: Mapping[str, Mapping[str, int]] = {
+    "S": {"layers": 12, "width": 384, "heads": 6},
+    "B": {"layers": 12, "width": 768, "heads": 12},
+    "L": {"layers": 24, "width": 1024, "heads": 16},
+}
+"""The paper's three sizes as fields of StditConfig."""
+
+
 class StditConfig(ComponentConfig):
-    """The spatio-temporal diffusion transformer.
+    """The spatio-temporal diffusion transformer."""
 
-    Sizes of the paper, as layers x width, heads: S 12 x 384, 6; B 12 x 768, 12; L (released) 24 x 1024, 16.
-    """
+    neutral: ClassVar[frozenset[str]] = frozenset({"gradient_checkpointing", "size", "weights"})
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"gradient_checkpointing", "weights"})
-
+    size: Literal["S", "B", "L"] | None = None
+    """The paper's sizes, as layers x width, heads: S 12 x 384, 6; B 12 x 768, 12; L (released) 24 x 1024, 16. It sets
+    these three."""
     layers: PositiveInt = 6
     width: PositiveInt = 256
     heads: PositiveInt = 4
     patch: tuple[PositiveInt, PositiveInt, PositiveInt] = (2, 2, 2)
     """Latent cells (d, h, w) per token."""
     mlp_ratio: Annotated[float, Field(gt=0.0)] = 4.0
-    attention_transpose: Literal["correct", "released"] = "correct"
-    """"released": heads and tokens are not swapped back after self-attention, as in the published CTFlow weights."""
+    attention_transpose: Literal["auto", "correct", "released"] = "auto"
+    """"released": heads and tokens are not swapped back after self-attention, as in the published CTFlow weights. "auto": as
+    the weights were trained (a message says so if that is "released"), and "correct" for random ones. The other two must agree
+    with what the weights say of themselves."""
     text: Literal["pooled", "tokens"] = "pooled"
     """"pooled": one vector per report, as in the paper; "tokens": cross-attention over the report's tokens."""
     position_input: bool = False
     """Tell the network where the block begins and how long the volume is (Condition.position)."""
+    context_level_input: bool = False
+    """Tell the network how much noise was added to the context (Condition.context_level), as in GameNGen (arXiv 2408.14837)."""
     time_factor: Annotated[float, Field(gt=0.0)] = 1.0
     """Time in [0, 1] is multiplied by this before its sinusoids; the released model uses 1, most others 1000."""
     skip: Literal["none", "wiener"] = "none"
@@ -50,6 +62,22 @@ class StditConfig(ComponentConfig):
     """Recompute each block in the backward pass: less memory, about a third more time."""
     weights: WeightsRef = "random"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_size(cls, written: Any) -> Any:
+        """Fill in what ``size`` stands for; a number beside it must be the same."""
+        numbers = SIZES.get(str(written.get("size"))) if isinstance(written, dict) else None
+        if numbers is None:
+            return written
+        wrong = [
+            f"{name}: size {written['size']} has {number}, the recipe says {written[name]}"
+            for name, number in numbers.items()
+            if written.get(name) is not None and str(written[name]) != str(number)
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong) + " (a size of your own: size: null; one of these sizes: leave the numbers out)")
+        return {**written, **numbers}
+
     @model_validator(mode="after")
     def _divisible(self) -> Self:
         if self.width % self.heads:
@@ -57,6 +85,13 @@ class StditConfig(ComponentConfig):
         if self.width % 4:
             raise ValueError(f"width {self.width} is not a multiple of 4 (two position axes, sine and cosine)")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """Weights that ctgen makes or ships have their heads swapped back: "auto" and "correct" are one thing to them."""
+        fields = super().identity()
+        if self.attention_transpose == "auto" and self.weights in NAMED:
+            fields["attention_transpose"] = "correct"
+        return fields
 
     def check(self, sizes: Sizes) -> Iterable[tuple[str, str]]:
         _, height, width = sizes.grid
@@ -68,14 +103,6 @@ class StditConfig(ComponentConfig):
             yield "latent_std", f"{len(self.latent_std)} numbers for {sizes.latent.channels} latent channels"
         if self.text == "pooled" and sizes.text.pooled_width is None:
             yield "text", "text 'pooled' needs a text encoder with a pooled vector, this one has none; write text: tokens"
-
-
-SIZES = {
-    "S": {"layers": 12, "width": 384, "heads": 6},
-    "B": {"layers": 12, "width": 768, "heads": 12},
-    "L": {"layers": 24, "width": 1024, "heads": 16},
-}
-"""The paper's three sizes as fields of StditConfig."""
 
 
 class FlowMatchingConfig(ComponentConfig):

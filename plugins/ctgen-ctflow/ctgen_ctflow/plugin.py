@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ctgen import hookimpl
 from ctgen.host import Registrar
 from ctgen_ctflow.configs import FlowMatchingConfig, SliceBlocksConfig, StditConfig
 from ctgen_ctflow.ct_clip_config import CtClipConfig
 from ctgen_ctflow.flux_vae_config import FluxVaeConfig
+from ctgen_ctflow.taef1_config import Taef1Config
+
+if TYPE_CHECKING:
+    from ctgen.weights_header import WeightsHeader
+    from ctgen.weights_inspect import WeightsDescription
 
 PLUGIN_API = 1
 
@@ -15,6 +22,12 @@ PLUGIN_API = 1
 def ctgen_register(registrar: Registrar) -> None:
     registrar.autoencoder(
         "flux-vae", target="ctgen_ctflow.flux_vae:FluxVae", config=FluxVaeConfig, summary="FLUX.1's autoencoder, slice by slice"
+    )
+    registrar.autoencoder(
+        "taef1",
+        target="ctgen_ctflow.taef1:Taef1",
+        config=Taef1Config,
+        summary="tiny network for FLUX's latents, a fast drop-in for flux-vae",
     )
     registrar.text_encoder(
         "ct-clip", target="ctgen_ctflow.ct_clip_text:CtClipText", config=CtClipConfig, summary="CT-CLIP's text tower (BERT)"
@@ -37,3 +50,10 @@ def ctgen_register(registrar: Registrar) -> None:
     registrar.preset(
         "ctflow", package="ctgen_ctflow", resource="presets/ctflow.yaml", summary="CTFlow as published; add data and weights"
     )
+
+
+@hookimpl
+def ctgen_inspect_weights(header: WeightsHeader) -> WeightsDescription | None:
+    from ctgen_ctflow.recognise import recognise
+
+    return recognise(header)

@@ -82,6 +82,8 @@ def ship(
     if not attribution:
         attribution = _attribution(recipe)
     component = _component(recipe, section, "random")
+    if isinstance(component, Stdit):
+        component.load_metadata(_metadata(source))
     state, error, where, relative = _halved(load_file(str(source)), component, DTYPES[dtype])
     facts = {
         "component": json.dumps(getattr(recipe, section).identity(), sort_keys=True),

@@ -6,17 +6,21 @@ Module names follow the released checkpoint. Positions are computed, so any bloc
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ctgen.errors import ConfigError
-from ctgen.interfaces import Condition, LatentSpec, Predicts, TextSpec, WeightsInfo
+from ctgen.interfaces import Condition, LatentSpec, Predicts, Sizes, TextSpec, WeightsInfo
 from ctgen.weights import info, locate
 from ctgen_ctflow import stdit_weights
 from ctgen_ctflow.configs import StditConfig
+from ctgen_ctflow.stdit_description import HOW_TO_GET, own_description
 from ctgen_ctflow.stdit_detail import Detail
 from ctgen_ctflow.stdit_layers import (
     Block,
@@ -29,6 +33,9 @@ from ctgen_ctflow.stdit_layers import (
 )
 
 SHIPPED = {"mini": Path(__file__).parent / "weights" / "mini" / "stdit.safetensors"}
+
+LEVEL_FACTOR = 1000.0
+"""Levels are of the order of 1, sinusoids tell apart numbers that differ by 1."""
 
 
 class Stdit(nn.Module):
@@ -48,17 +55,47 @@ class Stdit(nn.Module):
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.y_embedder = TextEmbedding(self.text_width, width)
         self.position_embedder = TimeEmbedding(width, inputs=2) if config.position_input else None
-        swap_heads = config.attention_transpose == "correct"
+        self.level_embedder = TimeEmbedding(width) if config.context_level_input else None
+        # "auto" is "correct" until the weights say otherwise, see adopt_heads.
+        swap_heads = config.attention_transpose != "released"
         self.blocks = nn.ModuleList(
             Block(width, config.heads, int(width * config.mlp_ratio), swap_heads) for _ in range(config.layers)
         )
         self.final_layer = FinalLayer(width, cells * self.channels)
         self.detail = Detail(self.channels, config.detail, config.detail_layers, width) if config.detail else None
         self._initialise()
-        path = locate(config.weights, component="stdit", shipped=SHIPPED, how_to_get=stdit_weights.HOW_TO_GET)
+        path = locate(config.weights, component="stdit", shipped=SHIPPED, how_to_get=HOW_TO_GET)
         if path is not None:
             stdit_weights.load(self, path)
         self.weights = info(config.weights, path)
+        if path is not None and self.heads_layout == "released":
+            self.weights = dataclasses.replace(self.weights, source=f"{config.weights}, {stdit_weights.RELEASED_HEADS}")
+
+    @property
+    def heads_layout(self) -> Literal["correct", "released"]:
+        """What ``attention_transpose`` came to: whether attention swaps heads and tokens back."""
+        block = self.blocks[0]
+        assert isinstance(block, Block)
+        return "correct" if block.attn.swap_heads else "released"
+
+    def adopt_heads(self, layout: Literal["correct", "released"]) -> None:
+        """For attention_transpose "auto": compute as the weights were trained."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.attn.swap_heads = block.attn_temp.swap_heads = layout == "correct"
+
+    def file_metadata(self) -> dict[str, str]:
+        """What a safetensors file with these weights should say of them."""
+        return stdit_weights.metadata_of(self)
+
+    def save_released_layout(self, folder: Path, sizes: Sizes) -> Path:
+        """CTFlow's published folder, for blocks of ``sizes``; ConfigError names what the published network does not have."""
+        _, height, width = sizes.grid
+        return stdit_weights.save_released_layout(self, folder, (sizes.block, height, width))
+
+    def load_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Heed what a file says of the weights that were just copied from it; CheckpointError if they need another config."""
+        stdit_weights.heed(self, own_description(metadata), "these weights")
 
     @staticmethod
     def _text_width(config: StditConfig, text: TextSpec) -> int:
@@ -78,8 +115,8 @@ class Stdit(nn.Module):
         nn.init.xavier_uniform_(proj.weight.view(proj.weight.shape[0], -1))
         if proj.bias is not None:
             nn.init.zeros_(proj.bias)
-        embedders = [self.t_embedder] if self.position_embedder is None else [self.t_embedder, self.position_embedder]
-        for embedder in embedders:
+        embedders = (self.t_embedder, self.position_embedder, self.level_embedder)
+        for embedder in (one for one in embedders if one is not None):
             for layer in embedder.mlp:
                 if isinstance(layer, nn.Linear):
                     nn.init.normal_(layer.weight, std=0.02)
@@ -101,7 +138,7 @@ class Stdit(nn.Module):
         """(B, c, d, h, w), (B,) or scalar in [0, 1] -> velocity (B, c, d, h, w); block and grid are multiples of the patch."""
         y, mask = self._text(condition)
         x = torch.cat((noisy, self._context(noisy, condition.context)), dim=1)
-        out = self.velocity(x, time, y, mask, condition.position)
+        out = self.velocity(x, time, y, mask, condition.position, condition.context_level)
         return out if self.config.skip == "none" else self._corrected(noisy, time, out)
 
     def _corrected(self, noisy: Tensor, time: Tensor, out: Tensor) -> Tensor:
@@ -117,7 +154,13 @@ class Stdit(nn.Module):
         return (linear + std_c / variance.sqrt() * out.float()).to(out.dtype)
 
     def velocity(
-        self, x: Tensor, time: Tensor, y: Tensor | None, mask: Tensor | None, position: Tensor | None = None
+        self,
+        x: Tensor,
+        time: Tensor,
+        y: Tensor | None,
+        mask: Tensor | None,
+        position: Tensor | None = None,
+        context_level: Tensor | None = None,
     ) -> Tensor:
         """Noisy and context channels (B, 2c, d, h, w), embedded text (B, L, C) or None (text attention is left out)."""
         batch, _, *cells = x.shape
@@ -131,6 +174,13 @@ class Stdit(nn.Module):
         t_BC = self.t_embedder(time.expand(batch)[:, None].float() * self.config.time_factor)
         if self.position_embedder is not None:
             t_BC = t_BC + self.position_embedder(self._position(position, batch))
+        if self.level_embedder is not None:
+            if context_level is None:
+                raise ConfigError(
+                    "stdit: context_level_input is on, but the condition has no context_level",
+                    hint="write context_level_input: false",
+                )
+            t_BC = t_BC + self.level_embedder(context_level.expand(batch)[:, None].float() * LEVEL_FACTOR)
         t_B6C = self.t_block(t_BC).view(batch, 6, self.config.width)
         positions: Tensor | None = axis_positions(groups, self.config.width, x.device).to(tokens.dtype)
         for block in self.blocks:

@@ -180,9 +180,10 @@ class Block(nn.Module):
         time = x.view(batch, groups, cells, width)
         if positions_TC is not None:
             time = time + positions_TC[:, None, :]
-        time = self.attn_temp(time.transpose(1, 2).reshape(batch * cells, groups, width))
-        time = time.view(batch, cells, groups, width).transpose(1, 2).reshape(batch, groups * cells, width)
-        x = torch.addcmul(x, gate_a, time)
+        # Contiguous even for a batch of one, where reshape is a view: linear layers on views add their bias in an extra pass.
+        time = self.attn_temp(time.transpose(1, 2).contiguous().view(batch * cells, groups, width))
+        time = time.view(batch, cells, groups, width).transpose(1, 2)
+        x = torch.addcmul(x.view(batch, groups, cells, width), gate_a[:, None], time).view(batch, groups * cells, width)
         if y_BLC is not None:
             x = x + self.cross_attn(x, y_BLC, mask_BL)
         x = torch.addcmul(x, gate_m, self.mlp(modulate(x, shift_m, scale_m)))

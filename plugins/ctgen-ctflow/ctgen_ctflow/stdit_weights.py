@@ -15,37 +15,35 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ctgen.atomic import read_json, write_atomically, write_json
-from ctgen.errors import CheckpointError
+from ctgen.atomic import write_atomically, write_json
+from ctgen.errors import CheckpointError, ConfigError
+from ctgen.weights import note
+from ctgen_ctflow.stdit_description import FIELDS, OWN, POSITIONS, PREFIX, RELEASED_FILE, Description, describe, weights_file
 from ctgen_ctflow.stdit_layers import axis_positions, plane_positions
 
 if TYPE_CHECKING:
     from ctgen_ctflow.stdit import Stdit
 
-HOW_TO_GET = (
-    "the published folder is hf:EnyaWoooo/CTFlow/checkpoint-680000/denoiser_ema: write that, or download it and give its path"
-)
-RELEASED_FILE = "diffusion_pytorch_model.safetensors"
-PREFIX = "model."
-POSITIONS = ("pos_embed", "pos_embed_temporal")
+PUBLISHED: Mapping[str, Any] = {
+    **{"text": "pooled", "position_input": False, "context_level_input": False, "time_factor": 1.0, "skip": "none", "detail": 0}
+}
+"""What the released layout takes for granted."""
+RELEASED_HEADS = "computed without the head transpose, as the weights were trained"
 LISTED = 12
 
 
 def load(model: Stdit, path: Path) -> None:
     """Copy the weights at ``path`` (folder or file) into ``model``; CheckpointError lists every difference."""
-    file = _weights_file(path)
+    file = weights_file(path)
     try:
         with safe_open(file, framework="pt") as reader:
             metadata = dict(reader.metadata() or {})
             tensors = {key: reader.get_tensor(key) for key in reader.keys()}  # noqa: SIM118 - not a dict
     except Exception as error:
         raise CheckpointError(f"stdit: {file} is not a readable safetensors file: {error}") from error
-    if any(key.startswith(PREFIX) for key in tensors):
-        described = _released_description(file)
-        tensors = {key.removeprefix(PREFIX): value for key, value in tensors.items()}
-    else:
-        described = json.loads(metadata.get("stdit", "{}"))
-    _compare_description(model, described, file)
+    description = describe(file, metadata, tensors)
+    tensors = {key.removeprefix(PREFIX): value for key, value in tensors.items()}
+    heed(model, description, str(file))
     found = _without_positions(tensors, model.config.width, file)
     problems = list(_tensor_differences(model.state_dict(), found))
     if problems:
@@ -62,12 +60,18 @@ def save(model: Stdit, path: Path) -> Path:
 
 def metadata_of(model: Stdit) -> dict[str, str]:
     """What a file in our own layout says of its config."""
-    return {"format": "pt", "stdit": json.dumps(_description(model), sort_keys=True)}
+    return {"format": "pt", OWN: json.dumps(_fields(model), sort_keys=True)}
 
 
-def write_released(model: Stdit, folder: Path, cells: tuple[int, int, int]) -> Path:
-    """The published layout for a block of ``cells`` (d, h, w); one extra key, attention_transpose, tells the head layout."""
+def save_released_layout(model: Stdit, folder: Path, cells: tuple[int, int, int]) -> Path:
+    """The published layout for a block of ``cells`` (d, h, w); one extra key, attention_transpose, tells the head layout.
+
+    ConfigError names what the published network does not have.
+    """
     config = model.config
+    extra = [f"{name}: {getattr(config, name)}" for name, plain in PUBLISHED.items() if getattr(config, name) != plain]
+    if extra:
+        raise ConfigError(f"stdit: CTFlow's network has no {', no '.join(extra)}; its layout cannot hold these weights")
     groups, height, width = (size // step for size, step in zip(cells, config.patch, strict=True))
     cpu = torch.device("cpu")
     tensors = {PREFIX + key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
@@ -76,7 +80,7 @@ def write_released(model: Stdit, folder: Path, cells: tuple[int, int, int]) -> P
     write_atomically(folder / RELEASED_FILE, lambda temporary: save_file(tensors, temporary, {"format": "pt"}))
     settings = {
         "_class_name": "DiffuserSTDiT",
-        "attention_transpose": config.attention_transpose,
+        "attention_transpose": model.heads_layout,
         "caption_channels": model.text_width,
         "class_dropout_prob": 0.0,
         "depth": config.layers,
@@ -98,50 +102,38 @@ def write_released(model: Stdit, folder: Path, cells: tuple[int, int, int]) -> P
     return folder
 
 
-def _weights_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    names = (RELEASED_FILE, "ema.safetensors", "model.safetensors")
-    for name in names:
-        if (path / name).is_file():
-            return path / name
-    raise CheckpointError(f"stdit: {path} holds none of {', '.join(names)}", hint=HOW_TO_GET)
+def _fields(model: Stdit) -> dict[str, Any]:
+    config = model.config.identity() | {"attention_transpose": model.heads_layout}
+    if config["skip"] == "none":
+        config["latent_std"] = None  # without influence
+    return {field: config[field] for field in FIELDS} | {"channels": model.channels, "text_width": model.text_width}
 
 
-def _released_description(file: Path) -> dict[str, Any]:
-    """Fields of our config, from the config.json beside a released file; what it says of EMA is ignored."""
-    path = file.with_name("config.json")
-    if not path.is_file():
-        raise CheckpointError(
-            f"stdit: {file} is in the released layout, but {path} is missing: the number of heads is written nowhere else",
-            hint="put the config.json of the checkpoint beside it",
-        )
-    settings = read_json(path)
-    names = {"depth": "layers", "hidden_size": "width", "num_heads": "heads", "patch_size": "patch", "mlp_ratio": "mlp_ratio"}
-    described = {ours: settings[theirs] for theirs, ours in names.items() if theirs in settings}
-    described |= {"channels": settings.get("out_channels"), "text_width": settings.get("caption_channels")}
-    # Files written before ctgen do not say: their model never swapped the heads back.
-    described |= {"attention_transpose": settings.get("attention_transpose", "released"), "time_factor": 1.0}
-    return described
-
-
-def _description(model: Stdit) -> dict[str, Any]:
-    fields = ("layers", "width", "heads", "patch", "mlp_ratio", "attention_transpose", "text", "position_input", "time_factor")
-    config = model.config.identity()
-    return {field: config[field] for field in fields} | {"channels": model.channels, "text_width": model.text_width}
-
-
-def _compare_description(model: Stdit, described: Mapping[str, Any], file: Path) -> None:
-    ours = _description(model)
-    different = {key: value for key, value in described.items() if value is not None and value != ours[key]}
+def heed(model: Stdit, described: Description, where: str) -> None:
+    """Set what "auto" leaves to the weights, and compare the rest; CheckpointError lists all differences at once."""
+    layout = described.fields.get("attention_transpose")
+    if model.config.attention_transpose == "auto" and layout in ("correct", "released"):
+        model.adopt_heads(layout)
+        if layout == "released":
+            note(f"stdit: {where}: {RELEASED_HEADS} ({described.reason})")
+    ours = _fields(model)
+    different = {
+        key: value for key, value in described.fields.items() if value is not None and key in ours and value != ours[key]
+    }
     if not different:
         return
     lines = [f"{key}: checkpoint {value!r}, config {ours[key]!r}" for key, value in sorted(different.items())]
-    fields = {key: value for key, value in sorted(different.items()) if key not in ("channels", "text_width")}
-    hint = " ".join(f"backbone.{key}={json.dumps(value)}" for key, value in fields.items())
-    if different.get("attention_transpose") == "released":
-        lines.append("this checkpoint was trained without the head transpose; read with it, its output is wrong")
-    raise CheckpointError(f"stdit: {file} was made with another config:\n  " + "\n  ".join(lines), hint=hint and f"try: {hint}")
+    if "attention_transpose" in different:
+        trained = "without" if layout == "released" else "with"
+        lines.append(
+            f"this checkpoint was trained {trained} the head transpose ({described.reason}); "
+            "computed otherwise, its output is wrong"
+        )
+    told = {key: value for key, value in sorted(different.items()) if key not in ("channels", "text_width")}
+    hint = " ".join(f"backbone.{key}={json.dumps(value)}" for key, value in told.items())
+    raise CheckpointError(
+        f"stdit: {where} was made with another config:\n  " + "\n  ".join(lines), hint=hint and f"try: {hint}"
+    )
 
 
 def _without_positions(tensors: Mapping[str, Tensor], width: int, file: Path) -> dict[str, Tensor]:
