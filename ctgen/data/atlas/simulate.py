@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def simulate_to_folder(
     recipe = {key: value for key, value in config.identity().items() if key != "cases"}
     # Only what decides the cases: a newer ctgen with the same simulator may go on.
     state = {"dataset": "atlas-thorax", "simulator": SIMULATOR, "config": recipe, "key": fingerprint([SIMULATOR, recipe])}
-    _check(out, state)
+    check_folder(out, state)
     out.mkdir(parents=True, exist_ok=True)
     if not (out / PROVENANCE).exists():
         write_json(out / PROVENANCE, {**state, "ctgen": __version__, "attribution": ATTRIBUTION})
@@ -56,7 +57,8 @@ def simulate_to_folder(
     return out
 
 
-def _check(out: Path, state: dict[str, object]) -> None:
+def check_folder(out: Path, state: Mapping[str, object]) -> None:
+    """DataError unless ``out`` is new, empty, or was written with the same ``state["key"]``."""
     if not out.exists():
         return
     if not out.is_dir():
