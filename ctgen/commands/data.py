@@ -1,4 +1,4 @@
-"""``ctgen data``: simulate chest CT, and look at volumes."""
+"""``ctgen data``: simulate chest CT, import DICOM, check a data set, look at volumes."""
 
 from __future__ import annotations
 
@@ -17,20 +17,67 @@ def simulate(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for scans and reports.csv.", show_default=False)],
     cases: Annotated[int, typer.Option(min=1, metavar="N", help="Cases to make.")] = 4,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Case i depends on this and i alone.")] = 0,
+    layout: Annotated[
+        str, typer.Option(metavar="folder|ct-rate", help="How files and tables lie: for the data set of that name.")
+    ] = "folder",
+    intensity: Annotated[
+        str, typer.Option(metavar="fixed|raw", help="ct-rate: HU, or stored values that need the table's rescale.")
+    ] = "fixed",
+    damage: Annotated[
+        bool, typer.Option("--damage", help="ct-rate: plant every trap of the real data; planted.json says where.")
+    ] = False,
+    size: Annotated[
+        str | None, typer.Option(metavar="D,H,W", help="Voxels.  [default: 96,128,128; the field of view is kept]")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Simulate chest CT with reports and labels, from a real scan that is deformed and given findings.
 
+    With --layout ct-rate, names, folders and tables are CT-RATE's: most scans have two reconstructions.
+
     \b
     Examples:
       ctgen data simulate simulated/ --cases 8 --seed 1
+      ctgen data simulate copy/ --layout ct-rate --cases 60 --damage --size 24,24,24
     """
+    from ctgen.commands.simulating import simulate as make
     from ctgen.console import Console
-    from ctgen.data.atlas.simulate import simulate_to_folder
 
     with Console(quiet=quiet) as console:
-        simulate_to_folder(out, cases, seed, console=console)
-        console.result(f"{cases} case{'s' if cases > 1 else ''} in {out}")
+        make(out, cases, seed, layout=layout, intensity=intensity, damage=damage, size=size, console=console)
+
+
+@app.command()
+def check(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A copy of CT-RATE; it is only read.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Write check.html, check.json and exclude.txt.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    sample: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Read the voxels of N volumes only.  [default: of all]")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Audit a copy of CT-RATE before training on it.
+
+    Names and tables, every header, and the voxels: unreadable files, HU computed twice or not at all, patients on both sides,
+    copies, scans without lungs. With -o the same command goes on after an interruption. Exit code 3: something serious.
+
+    \b
+    Examples:
+      ctgen data check CT-RATE/ -o audit/ --workers 8
+      ctgen data check CT-RATE/ --sample 500
+    """
+    from ctgen.commands.checking import check as run
+    from ctgen.console import Console
+
+    with Console(quiet=quiet) as console:
+        code = run(root, out, as_json=as_json, sample=sample, workers=workers, console=console)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command("import")

@@ -14,6 +14,7 @@ AIR_HU = (-1100.0, -850.0)
 SOFT_HU = (-150.0, 200.0)
 EMPTY_HU = (-1100.0, -200.0)
 """Air and lung."""
+BETWEEN_HU = (-1000.0, -200.0)
 PADDING_BELOW_HU = -1024
 FLOORS_HU = (-1024.0, -2048.0, -3024.0, -8192.0)
 """What scanners and converters put outside the field of view."""
@@ -21,6 +22,7 @@ INTERCEPTS = (1024.0, 8192.0)
 PEAK_SHARE = 0.02
 """A peak is a 20 HU bin with at least this share of the voxels that are not padding."""
 LEAST_SHARE = 0.01
+LEAST_BETWEEN = 0.002
 CLEARLY = 3.0
 LEAST_INSIDE_SHARE = 0.02
 BIN_HU = 20.0
@@ -137,6 +139,7 @@ def measure_histogram(histogram: Histogram) -> Intensity:
     air, soft = _peak(inside, AIR_HU), _peak(inside, SOFT_HU)
     moved = _moved_by(histogram)
     wrong = _wrong(histogram, moved)
+    soft_share, empty_share = _shares(histogram)
     problems = [wrong] if wrong else list(_odd(air, soft, padding, share))
     return Intensity(
         low,
@@ -148,8 +151,8 @@ def measure_histogram(histogram: Histogram) -> Intensity:
         soft,
         tuple(problems),
         wrong,
-        soft_share=histogram.within(*SOFT_HU) / total,
-        empty_share=histogram.within(*EMPTY_HU) / total,
+        soft_share=soft_share,
+        empty_share=empty_share,
         floor_share=float(counts[0]) / total,
         moved_by=moved,
     )
@@ -174,8 +177,16 @@ def _moved_by(histogram: Histogram) -> float:
 
 
 def _score(histogram: Histogram, offset: float) -> float:
-    shares = (histogram.within(low + offset, high + offset) / histogram.total for low, high in (SOFT_HU, EMPTY_HU))
-    return min(shares)
+    return min(_shares(histogram.rescaled(1.0, -offset)))
+
+
+def _shares(histogram: Histogram) -> tuple[float, float]:
+    """Of all voxels, soft tissue and (air and lung)."""
+    empty = histogram.within(*EMPTY_HU)
+    # Air passes over to tissue within a voxel or two; a spike at -1024 with nothing between is padding, and so no air.
+    if histogram.within(*BETWEEN_HU) < LEAST_BETWEEN * histogram.total:
+        empty -= histogram.within(PADDING_BELOW_HU, PADDING_BELOW_HU)
+    return histogram.within(*SOFT_HU) / histogram.total, empty / histogram.total
 
 
 def _wrong(histogram: Histogram, moved: float) -> str:

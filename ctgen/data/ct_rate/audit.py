@@ -121,7 +121,9 @@ def _checks(copy: Copy, scans: Mapping[str, Scan], read: set[str], workers: int,
         yield from results
         return
     resume.parent.mkdir(parents=True, exist_ok=True)
+    torn = resume.is_file() and not resume.read_bytes().endswith(b"\n")
     with resume.open("a", encoding="utf-8") as stream:
+        stream.write("\n" if torn else "")
         for result in results:
             row = {"check": CHECK, "row": _row_key(scans[result.path]), **result.to_json()}
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")

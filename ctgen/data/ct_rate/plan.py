@@ -114,7 +114,7 @@ def _plant(made: Plan, seed: int, times: int) -> None:
     pool = [scan for scan in by_scan if len(scans_of[scan.rpartition("_")[0]]) == 1]
     order = np.random.Generator(np.random.PCG64(stable_hash("ct-rate damage", seed))).permutation(len(pool))
     free = [pool[place] for place in order]
-    wanted = times * (len(CORRUPT) + 15)
+    wanted = times * (len(CORRUPT) + 14)
     if len(free) < wanted:
         raise ConfigError(
             f"--damage needs {wanted} train scans to spoil, there are {len(free)}", hint=f"make at least {2 * wanted} cases"

@@ -1,0 +1,52 @@
+"""Words of ``ctgen data simulate`` that need more than a type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctgen.data.atlas.config import AtlasThoraxConfig
+from ctgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ctgen.console import Console
+
+
+def simulate(
+    out: Path, cases: int, seed: int, *, layout: str, intensity: str, damage: bool, size: str | None, console: Console
+) -> None:
+    """Write the cases; ConfigError for words that do not fit together."""
+    if layout not in ("folder", "ct-rate"):
+        raise ConfigError(f"--layout {layout!r} is none", hint="choose folder or ct-rate")
+    if intensity not in ("fixed", "raw"):
+        raise ConfigError(f"--intensity {intensity!r} is none", hint="choose fixed or raw")
+    if layout == "folder" and (damage or intensity != "fixed"):
+        raise ConfigError("--damage and --intensity are for --layout ct-rate", hint="add --layout ct-rate")
+    config = _config(size)
+    if layout == "folder":
+        from ctgen.data.atlas.simulate import simulate_to_folder
+
+        simulate_to_folder(out, cases, seed, config, console=console)
+        console.result(f"{cases} case{'s' if cases > 1 else ''} in {out}")
+        return
+    from ctgen.data.ct_rate.simulate import simulate_ct_rate
+
+    kind = "raw" if intensity == "raw" else "fixed"
+    simulate_ct_rate(out, cases, seed, kind=kind, damage=damage, config=config, console=console)  # type: ignore[arg-type]
+    console.result(f"{cases} scan{'s' if cases > 1 else ''} in {out / 'dataset'}; what is in them: {out / 'planted.json'}")
+
+
+def _config(size: str | None) -> AtlasThoraxConfig:
+    """Of ``size`` "D,H,W" voxels over the default field of view."""
+    usual = AtlasThoraxConfig()
+    if size is None:
+        return usual
+    try:
+        d, h, w = (int(part) for part in size.split(","))
+    except ValueError:
+        raise ConfigError(f"--size {size!r} is not a size", hint="write D,H,W in voxels, as in --size 24,24,24") from None
+    if min(d, h, w) < 16:
+        raise ConfigError(f"--size {size}: at least 16 voxels along each axis")
+    extent = [count * step for count, step in zip(usual.size, usual.spacing_mm, strict=True)]
+    spacing = tuple(mm / count for mm, count in zip(extent, (d, h, w), strict=True))
+    return usual.model_copy(update={"size": (d, h, w), "spacing_mm": spacing})
