@@ -8,6 +8,7 @@ import torch
 from ctflow_fixtures import LATENT, TEXT, awake, condition, draw, tensors, tiny_stdit
 from ctgen_ctflow.configs import SIZES, StditConfig
 from ctgen_ctflow.stdit import Stdit
+from ctgen_ctflow.stdit_layers import attend, axis_positions, plane_positions
 
 from ctgen.errors import ConfigError
 from ctgen.interfaces import Condition, LatentSpec, Sizes, TextFeatures, TextSpec
@@ -171,12 +172,46 @@ def test_check_finds_what_does_not_divide() -> None:
         tiny_stdit()(draw(1, 16, 3, 4, 4), torch.tensor([0.5]), condition(1))
 
 
-def test_compiles_without_a_graph_break() -> None:
-    for fields in ({}, {"text": "tokens", "position_input": True}):
-        model = awake(tiny_stdit(**fields))
-        given = condition(2, tokens=3, position=torch.tensor([[0, 8], [4, 8]]), drop=torch.tensor([True, False]))
-        explained = torch._dynamo.explain(model)(draw(2, 16, 4, 4, 4), torch.tensor([0.5, 0.2]), given)
-        assert explained.graph_break_count == 0, explained.break_reasons
+@pytest.mark.parametrize("fields", [{"attention_transpose": "released"}, {"text": "tokens", "position_input": True}])
+@pytest.mark.parametrize("grad", [False, True])
+def test_compiles_without_a_graph_break(fields: dict[str, object], grad: bool) -> None:
+    """fullgraph: a break is an error. For sampling and, through AOT autograd, for training."""
+    torch._dynamo.reset()
+    model = awake(tiny_stdit(layers=1, **fields)).train(grad)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    noisy, time = draw(2, 16, 4, 4, 4), torch.tensor([0.5, 0.2])
+    given = condition(2, tokens=3, position=torch.tensor([[0, 8], [4, 8]]), drop=torch.tensor([True, False]), context=noisy)
+    found = []
+    for one in (compiled, model):
+        model.zero_grad()
+        with torch.set_grad_enabled(grad):
+            out = one(noisy, time, given)
+            if grad:
+                out.square().mean().backward()
+        found.append([out.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1]) and (len(found[0]) > 1) == grad
+    assert all(relative(ours, theirs) < 1e-4 for ours, theirs in zip(*found, strict=True))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cells", [(2, 2, 2), (4, 6, 10), (12, 4, 2)])
+def test_any_block_and_resolution(cells: tuple[int, int, int]) -> None:
+    """The same weights; positions follow the block, so a place means the same whatever the block's size."""
+    model = awake(tiny_stdit(text="tokens"))
+    noisy = draw(1, 16, *cells)
+    out = model(noisy, torch.tensor([0.3]), condition(1, tokens=2, context=noisy))
+    assert out.shape == noisy.shape and out.isfinite().all()
+    cpu = torch.device("cpu")
+    wide, narrow = (plane_positions(2, columns, 32, cpu).view(2, columns, 32) for columns in (5, 3))
+    assert torch.equal(wide[:, :3], narrow) and torch.equal(axis_positions(6, 32, cpu)[:4], axis_positions(4, 32, cpu))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_ways_to_attend_agree(dtype: torch.dtype) -> None:
+    q, k, v = (draw(3, 4, 20, 16, seed=seed).to(dtype) for seed in range(3))
+    exact = (q.double() @ k.double().transpose(-1, -2) / 4).softmax(-1) @ v.double()
+    assert relative(attend(q, k, v).double(), exact) < (1e-6 if dtype == torch.float32 else 0.02)
 
 
 def test_wiener_skip_is_the_best_linear_guess() -> None:
