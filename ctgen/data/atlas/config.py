@@ -10,8 +10,37 @@ from pydantic import Field, field_validator
 from ctgen.config import ComponentConfig
 from ctgen.interfaces import Sizes
 
-FindingName = Literal["pleural_effusion", "cardiomegaly", "lung_nodule", "consolidation", "emphysema"]
+FindingName = Literal[
+    "pleural_effusion",
+    "cardiomegaly",
+    "lung_nodule",
+    "consolidation",
+    "emphysema",
+    "medical_material",
+    "arterial_wall_calcification",
+    "pericardial_effusion",
+    "coronary_artery_wall_calcification",
+    "hiatal_hernia",
+    "lymphadenopathy",
+    "atelectasis",
+    "lung_opacity",
+    "pulmonary_fibrotic_sequela",
+    "mosaic_attenuation_pattern",
+    "peribronchial_thickening",
+    "bronchiectasis",
+    "interlobular_septal_thickening",
+]
 FINDINGS: tuple[FindingName, ...] = get_args(FindingName)
+"""CT-RATE's labels in snake case. Positions are part of the data set's definition: presence is drawn in this order."""
+
+SIMULATED: tuple[FindingName, ...] = (
+    "pleural_effusion",
+    "cardiomegaly",
+    "lung_nodule",
+    "consolidation",
+    "emphysema",
+)
+"""Those that can be painted: the findings of ``findings/registry.py``, in the order of ``FINDINGS``."""
 
 LONGEST_SCAN_MM = 290.0
 """The atlas is 332 mm long and shrinks to 0.89 of that in the shortest patient."""
@@ -30,6 +59,8 @@ class AtlasThoraxConfig(ComponentConfig):
     spacing_mm: tuple[Positive, Positive, Positive] = (3.0, 3.0, 3.0)
     """(D, H, W)."""
     valid_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.125
+    kinds: tuple[FindingName, ...] = SIMULATED
+    """Findings that can occur; leaving one out moves no draw of another. Atelectasis also arises beside an effusion."""
     prevalence: Probability = 0.35
     """Probability of each finding, drawn independently."""
     findings: Mapping[FindingName, Probability] = {}
@@ -40,6 +71,13 @@ class AtlasThoraxConfig(ComponentConfig):
     """Fraction of scans that show the couch."""
     noise_hu: tuple[Annotated[float, Field(ge=0.0)], Annotated[float, Field(ge=0.0)]] = (6.0, 22.0)
     """Range of the noise's standard deviation in the middle of the chest."""
+
+    @field_validator("kinds")
+    @classmethod
+    def _known(cls, value: tuple[FindingName, ...]) -> tuple[FindingName, ...]:
+        if missing := [name for name in value if name not in SIMULATED]:
+            raise ValueError(f"not simulated: {', '.join(missing)}; there are {', '.join(SIMULATED)}")
+        return tuple(name for name in FINDINGS if name in value)
 
     @field_validator("noise_hu")
     @classmethod
@@ -56,7 +94,8 @@ class AtlasThoraxConfig(ComponentConfig):
         return value
 
     def probability(self, finding: FindingName) -> float:
-        return self.findings.get(finding, self.prevalence)
+        """0 for what is not among ``kinds``."""
+        return self.findings.get(finding, self.prevalence) if finding in self.kinds else 0.0
 
     def check(self, sizes: Sizes | None = None) -> Iterable[tuple[str, str]]:
         length = self.size[0] * self.spacing_mm[0]

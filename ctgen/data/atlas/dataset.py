@@ -10,10 +10,10 @@ from ctgen.data.atlas.config import AtlasThoraxConfig
 from ctgen.data.atlas.draws import stream
 from ctgen.data.atlas.facts import labels_of, listed
 from ctgen.data.atlas.grammar import Speaker
-from ctgen.data.atlas.report_grammar import write_report
+from ctgen.data.atlas.reports.compose import write_report
 from ctgen.data.atlas.scan import Simulated, simulate
 from ctgen.errors import ConfigError
-from ctgen.interfaces import Case, Skipped, Split
+from ctgen.interfaces import Case, Origin, Skipped, Split
 
 SIMULATOR = 1
 """Raise with every change that changes a case."""
@@ -35,6 +35,7 @@ def case_from(simulated: Simulated, seed: int, index: int, config: AtlasThoraxCo
         ratio=simulated.cardiothoracic_ratio,
         slice_mm=config.spacing_mm[0],
         speaker=Speaker(stream(seed, index, "report")),
+        kinds=config.kinds,
     )
     meta = {
         "source": "LIDC-IDRI-0001, simulated",
@@ -74,6 +75,11 @@ class AtlasThorax:
         """int16 HU, canonical, of ``size`` and ``spacing_mm``; raises IndexError beyond ``cases``."""
         index = range(self.config.cases)[index]
         return case_from(simulate(self.config.seed, index, self.config), self.config.seed, index, self.config)
+
+    def origin(self, index: int) -> Origin:
+        """No file: the seed, the index and the config decide a case, and its number of cases does not."""
+        fields = self.config.model_dump(mode="json", exclude={"cases"})
+        return Origin((), {**fields, "index": index, "simulator": SIMULATOR})
 
     def split_of(self, case_id: str) -> Split:
         """Known without making the case."""

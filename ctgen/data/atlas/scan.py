@@ -13,8 +13,9 @@ from scipy import ndimage
 from ctgen.data.atlas.config import FINDINGS, AtlasThoraxConfig, FindingName
 from ctgen.data.atlas.deform import coordinates
 from ctgen.data.atlas.draws import stream
-from ctgen.data.atlas.findings import cardiomegaly, consolidation, effusion, emphysema, nodule
-from ctgen.data.atlas.findings.scene import Facts, Scene
+from ctgen.data.atlas.findings import cardiomegaly
+from ctgen.data.atlas.findings.registry import MODULES, ORDER, PRESSING
+from ctgen.data.atlas.findings.scene import Drawing, Facts, Scene
 from ctgen.data.atlas.image import Build, finish
 from ctgen.data.atlas.patient import Patient, Scanner, draw_patient, draw_scanner
 from ctgen.data.atlas.tissue import AIR_HU, Tissue, load_guides, load_tissue, tone_curve
@@ -41,19 +42,14 @@ class Simulated:
 
 def draw_findings(seed: int, index: int, config: AtlasThoraxConfig) -> tuple[dict[str, bool], dict[str, Facts]]:
     """Which findings the case has, and the facts of all: a finding's facts do not depend on which others are present."""
-    guides = load_guides()
     chances = stream(seed, index, "presence").uniform(size=len(FINDINGS))
     present: dict[str, bool] = {
         name: bool(chance < config.probability(name)) for name, chance in zip(FINDINGS, chances, strict=True)
     }
+    drawing = Drawing(seed, index, config, load_guides(), draw_patient(seed, index))
     facts: dict[str, Facts] = {}
-    rngs = {name: stream(seed, index, name) for name in FINDINGS}
-    facts[effusion.NAME] = effusion.draw(rngs["pleural_effusion"], facts)
-    facts[cardiomegaly.NAME] = cardiomegaly.draw(rngs["cardiomegaly"], facts)
-    facts[emphysema.NAME] = emphysema.draw(rngs["emphysema"], facts)
-    facts[consolidation.NAME] = consolidation.draw(rngs["consolidation"], facts, guides=guides)
-    smallest = 2 * max(config.spacing_mm)
-    facts[nodule.NAME] = nodule.draw(rngs["lung_nodule"], facts, guides=guides, smallest_mm=smallest)
+    for finding in ORDER:
+        facts[finding.NAME] = finding.draw(stream(seed, index, finding.NAME), facts, drawing)
     return present, facts
 
 
@@ -68,13 +64,16 @@ def simulate(
     """The case ``index`` of data set ``seed``; equal bits in every process.
 
     ``present`` overrides which findings the case has (counterfactuals): all else, noise included, stays as it was. A finding
-    that lies outside the field of view is not in ``findings``.
+    that lies outside the field of view is not in ``findings``. Raises ValueError for one that is not simulated.
     """
     config = config or AtlasThoraxConfig()
+    if missing := [name for name, value in (present or {}).items() if value and name not in MODULES]:
+        raise ValueError(f"not simulated: {', '.join(missing)}; there are {', '.join(MODULES)}")
     tissue = load_tissue(config.spacing_mm)
     patient = draw_patient(seed, index)
     scanner = draw_scanner(seed, index, contrast=config.contrast, couch=config.table, noise_hu=config.noise_hu)
     has, facts = draw_findings(seed, index, config)
+    # Also what is not among ``kinds`` may be asked for here.
     has |= {str(name): value for name, value in (present or {}).items()}
 
     heart = facts[cardiomegaly.NAME]["scale"] if has[cardiomegaly.NAME] else patient.heart
@@ -85,21 +84,14 @@ def simulate(
         if heart == before:
             break
 
-    seen: dict[str, Facts] = {}
-    collapsed = effusion.press(scene, facts[effusion.NAME]) if has[effusion.NAME] else None
+    for pressing in PRESSING:
+        if has[pressing.NAME]:
+            pressing.press(scene, facts[pressing.NAME])
     scene.hu = _sample(scene, cells, patient)
-    if has[emphysema.NAME]:
-        _keep(seen, emphysema.paint(scene, facts[emphysema.NAME]))
-    if collapsed is not None:
-        effusion.paint(scene, facts[effusion.NAME], collapsed)
-        _keep(seen, effusion.measured(scene, facts[effusion.NAME]))
-    if has[consolidation.NAME]:
-        _keep(seen, consolidation.paint(scene, facts[consolidation.NAME]))
-    if has[nodule.NAME]:
-        _keep(seen, nodule.paint(scene, facts[nodule.NAME]))
-    if has[cardiomegaly.NAME] and ratio is not None and ratio > cardiomegaly.LIMIT:
-        seen[cardiomegaly.NAME] = facts[cardiomegaly.NAME]
-        scene.masks[cardiomegaly.NAME] = scene.of("heart", "atrial_app")
+    seen: dict[str, Facts] = {}
+    for finding in ORDER:
+        if has[finding.NAME] and (shown := finding.paint(scene, facts[finding.NAME])) is not None:
+            seen[finding.NAME] = shown
 
     hu = finish(scene.hu, scene.labels > 0, _build(scene, patient), config.spacing_mm, scanner, stream(seed, index, "noise"))
     origin = tuple(-(count - 1) / 2 * step for count, step in zip(config.size[::-1], config.spacing_mm[::-1], strict=True))
@@ -136,11 +128,6 @@ def _build(scene: Scene, patient: Patient) -> Build:
         for mm, scale, step in zip(scene.guides.body_half_mm, (patient.depth, patient.width), steps, strict=True)
     ]
     return Build(sections * patient.width * patient.depth, (middle[0], middle[1]), (half[0], half[1]))
-
-
-def _keep(seen: dict[str, Facts], facts: Facts | None) -> None:
-    if facts is not None:
-        seen[facts["name"]] = facts
 
 
 def _shape(array: NDArray[Any]) -> tuple[int, int, int]:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctgen.data.atlas.findings.scene import Facts, Others, Scene
+from ctgen.data.atlas.findings.scene import SIZE_OF, Drawing, Facts, Others, Scene
 
 NAME = "cardiomegaly"
 LIMIT = 0.5
 """Cardiothoracic ratio above which a heart counts as enlarged."""
 
 
-def draw(rng: np.random.Generator, others: Others) -> Facts:
+def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
     severity = str(rng.choice(["mild", "moderate", "marked"], p=[0.45, 0.35, 0.2]))
     low, high = {"mild": (1.28, 1.36), "moderate": (1.38, 1.5), "marked": (1.54, 1.7)}[severity]
     return {"name": NAME, "severity": severity, "scale": round(float(rng.uniform(low, high)), 3)}
+
+
+def paint(scene: Scene, facts: Facts) -> Facts | None:
+    """The deformation has done it; None if the ratio is not over ``LIMIT`` or is not in the field of view."""
+    ratio = cardiothoracic_ratio(scene)
+    if ratio is None or ratio <= LIMIT:
+        return None
+    scene.masks[NAME] = scene.of("heart", "atrial_app")
+    return facts
+
+
+def rows(facts: Facts) -> list[Facts]:
+    return [{"name": NAME, "size": SIZE_OF[facts["severity"]], "severity": facts["severity"]}]
 
 
 def cardiothoracic_ratio(scene: Scene) -> float | None:

@@ -6,19 +6,19 @@ import numpy as np
 
 from ctgen.data.atlas.deform import smooth_field
 from ctgen.data.atlas.draws import stream
-from ctgen.data.atlas.findings import effusion
-from ctgen.data.atlas.findings.scene import Facts, Others, Scene, box_of, ramp
-from ctgen.data.atlas.tissue import LOBES, Guides
+from ctgen.data.atlas.findings import pleural_effusion
+from ctgen.data.atlas.findings.scene import Drawing, Facts, Others, Scene, box_of, ramp
+from ctgen.data.atlas.tissue import LOBES
 
 NAME = "consolidation"
 
 
-def draw(rng: np.random.Generator, others: Others, *, guides: Guides) -> Facts:
+def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
     """Keeps clear of the lower lobes that an effusion would press on."""
-    wet = others[effusion.NAME]["side"]
+    wet = others[pleural_effusion.NAME]["side"]
     lobes = [lobe for lobe in LOBES if not (lobe.startswith("lower") and (wet == "bilateral" or lobe.endswith(wet)))]
     lobe = str(rng.choice(lobes))
-    points = guides.lobe_points[lobe]
+    points = drawing.guides.lobe_points[lobe]
     extent = str(rng.choice(["focal", "segmental", "extensive"], p=[0.35, 0.4, 0.25]))
     radius = float(rng.uniform(*{"focal": (15, 21), "segmental": (24, 34), "extensive": (40, 55)}[extent]))
     # Subpleural more often than central.
@@ -67,3 +67,8 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
     scene.masks[NAME] = mask
     rows, columns = mask.any(2).sum(1).max() * scene.spacing_mm[1], mask.any(1).sum(1).max() * scene.spacing_mm[2]
     return {**facts, "size_mm": round(float(max(rows, columns)))}
+
+
+def rows(facts: Facts) -> list[Facts]:
+    keep = {key: facts[key] for key in ("side", "lobe", "size_mm", "extent", "bronchogram")}
+    return [{"name": NAME, **keep, "size": {"focal": "small", "segmental": "moderate", "extensive": "large"}[facts["extent"]]}]

@@ -7,7 +7,7 @@ from scipy import special
 
 from ctgen.data.atlas.deform import smooth_field
 from ctgen.data.atlas.draws import stream
-from ctgen.data.atlas.findings.scene import Facts, Others, Scene, box_of, ramp
+from ctgen.data.atlas.findings.scene import SIZE_OF, Drawing, Facts, Others, Scene, box_of, ramp
 
 NAME = "emphysema"
 HOLE_HU = -985.0
@@ -15,7 +15,7 @@ _FRACTION = {"mild": 0.14, "moderate": 0.3, "severe": 0.5}
 """Of the apices' volume that is hole."""
 
 
-def draw(rng: np.random.Generator, others: Others) -> Facts:
+def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
     severity = str(rng.choice(["mild", "moderate", "severe"], p=[0.4, 0.35, 0.25]))
     pattern = str(rng.choice(["centrilobular", "paraseptal"], p=[0.7, 0.3]))
     return {"name": NAME, "severity": severity, "pattern": pattern, "side": "bilateral", "lobe": "upper lobes"}
@@ -55,3 +55,8 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
         return None
     scene.masks[NAME] = mask
     return {**facts, "percent": round(100 * float(mask.sum()) / float(lungs.sum()), 1)}
+
+
+def rows(facts: Facts) -> list[Facts]:
+    keep = {key: facts[key] for key in ("severity", "pattern", "percent")}
+    return [{"name": NAME, "side": "bilateral", "lobe": "upper_lobes", "size": SIZE_OF[facts["severity"]], **keep}]

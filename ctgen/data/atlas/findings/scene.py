@@ -10,12 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ctgen.data.atlas.config import AtlasThoraxConfig
+from ctgen.data.atlas.draws import stream
+from ctgen.data.atlas.patient import Patient
 from ctgen.data.atlas.tissue import Guides, Tissue
 
 Array = NDArray[Any]
 Facts = dict[str, Any]
 """JSON-ready: what was drawn about one finding, and after painting what can be measured."""
 Box = tuple[slice, slice, slice]
+SIZE_OF = {"mild": "small", "moderate": "moderate", "marked": "large", "severe": "large"}
+"""Severity -> the size that a row of facts states."""
 
 
 @dataclass
@@ -33,12 +38,19 @@ class Scene:
     hu: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     fluid: NDArray[np.float32] | None = None
     """0 ... 1: pleural fluid; whatever is painted later stays out of it."""
+    collapsed: NDArray[np.float32] | None = None
+    """0 ... 1: lung that the fluid presses airless."""
     masks: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """By finding. What a finding paints later may change voxels of an earlier one, never its mask."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         d, h, w = self.labels.shape
         return d, h, w
+
+    def rng(self, finding: str, part: int = 1) -> np.random.Generator:
+        """For textures: another generator than that of the finding's draw; equal at every call."""
+        return stream(self.seed, self.index, finding, part)
 
     def of(self, *parts: str) -> NDArray[np.bool_]:
         """Voxels of the structures whose name contains one of ``parts``."""
@@ -109,3 +121,19 @@ def ramp(value: Array, low: float, high: float) -> Array:
 
 Others = Mapping[str, Facts]
 """Facts of the findings drawn before, whether or not the case has them: constraints never depend on presence."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a finding may look at when it is drawn: nothing of the image."""
+
+    seed: int
+    index: int
+    config: AtlasThoraxConfig
+    guides: Guides
+    patient: Patient
+
+    @property
+    def smallest_mm(self) -> float:
+        """What two voxels still show."""
+        return 2 * max(self.config.spacing_mm)

@@ -44,9 +44,17 @@ def test_a_scan_longer_than_the_atlas_is_an_error() -> None:
 
 
 def test_config_mistakes() -> None:
-    for fields in ({"noise_hu": (9, 3)}, {"findings": {"flu": 0.5}}, {"prevalence": 1.5}, {"spacing_mm": (30, 3, 3)}):
+    for fields in (
+        {"noise_hu": (9, 3)},
+        {"findings": {"flu": 0.5}},
+        {"kinds": ["flu"]},
+        {"prevalence": 1.5},
+        {"spacing_mm": (30, 3, 3)},
+    ):
         with pytest.raises(ValidationError):
             AtlasThoraxConfig(**fields)
+    with pytest.raises(ValidationError, match="kinds"):
+        AtlasThoraxConfig(kinds=["flu"])
 
 
 def test_folder_round_trip_and_resume(tmp_path: Path, coarse: AtlasThoraxConfig) -> None:

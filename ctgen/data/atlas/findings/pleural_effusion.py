@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ctgen.data.atlas.draws import bounded_normal
-from ctgen.data.atlas.findings.scene import Facts, Others, Scene, box_of, ramp
+from ctgen.data.atlas.findings.scene import Drawing, Facts, Others, Scene, box_of, ramp
 from ctgen.data.atlas.tissue import Guides
 
 Array = NDArray[Any]
@@ -22,7 +22,7 @@ _TOP = {"small": 0.5, "moderate": 0.7, "large": 1.15}
 """How high it reaches: fraction of the lung's height."""
 
 
-def draw(rng: np.random.Generator, others: Others) -> Facts:
+def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
     side = str(rng.choice(["left", "right", "bilateral"], p=[0.37, 0.38, 0.25]))
     parts = []
     for each in ("right", "left"):
@@ -53,10 +53,9 @@ def thickness(points_mm: Array, facts: Facts, side: str, guides: Guides) -> Arra
     return np.zeros(points_mm.shape[1:])
 
 
-def press(scene: Scene, facts: Facts) -> NDArray[np.float32] | None:
-    """Fill the pleural space and move the lung: changes ``scene.coordinates`` and ``scene.fluid``.
-
-    Returns the fraction of collapsed lung (0 ... 1) beside the fluid, or None if no fluid is in the field of view.
+def press(scene: Scene, facts: Facts) -> None:
+    """Fill the pleural space and move the lung: changes ``scene.coordinates``, and ``scene.fluid`` and ``scene.collapsed``,
+    which stay None if no fluid is in the field of view.
     """
     guides, tissue = scene.guides, scene.tissue
     wall_cell = np.array(tissue.spacing_mm) * 2
@@ -86,15 +85,14 @@ def press(scene: Scene, facts: Facts) -> NDArray[np.float32] | None:
         rim = strength * np.exp(-((beyond / reach) ** 2)) * ramp(layer, 2.0, 14.0) * (1 - amount)
         collapsed[box][lung] = rim
     if not (fluid > 0.5).any():
-        return None
-    scene.fluid = fluid
+        return
+    scene.fluid, scene.collapsed = fluid, collapsed
     scene.masks[NAME] = fluid > 0.5
     if facts["collapse"] and (collapsed > 0.5).any():
         scene.masks["atelectasis"] = collapsed > 0.5
-    return collapsed
 
 
-def measured(scene: Scene, facts: Facts) -> Facts:
+def _measured(scene: Scene, facts: Facts) -> Facts:
     """The facts with ``size_mm`` per side (the widest ball that fits into the fluid) and without a side that holds none."""
     parts = []
     for part in facts["parts"]:
@@ -107,16 +105,27 @@ def measured(scene: Scene, facts: Facts) -> Facts:
     return {**facts, "side": side, "parts": parts, "collapse": "atelectasis" in scene.masks}
 
 
-def paint(scene: Scene, facts: Facts, collapsed: NDArray[np.float32]) -> None:
-    """Fluid and collapsed lung into ``scene.hu``."""
-    assert scene.fluid is not None
-    box = box_of((scene.fluid > 0) | (collapsed > 0.02), 2)
-    if box is None:
-        return
+def paint(scene: Scene, facts: Facts) -> Facts | None:
+    """Fluid and collapsed lung into ``scene.hu``; returns the facts as measured, or None if ``press`` found no place."""
+    fluid, collapsed = scene.fluid, scene.collapsed
+    if fluid is None or collapsed is None or (box := box_of((fluid > 0) | (collapsed > 0.02), 2)) is None:
+        return None
     scene.fill(box, collapsed[box], 45.0 + 45.0 * min(scene.contrast, 1.0), seal=False)
-    part, amount = scene.hu[box], scene.fluid[box]
+    part, amount = scene.hu[box], fluid[box]
     part += amount * (facts["hu"] - part)
     scene.fill(box, amount, facts["hu"])
+    return _measured(scene, facts)
+
+
+def rows(facts: Facts) -> list[Facts]:
+    """Of the fluid, and of the lung that it collapses."""
+    out = []
+    for part in facts["parts"]:
+        out.append({"name": NAME, "side": part["side"], "size": part["size"], "size_mm": part["size_mm"]})
+        if facts["collapse"] and part["size"] != "small":
+            size = "moderate" if part["size"] == "large" else "small"
+            out.append({"name": "atelectasis", "side": part["side"], "size": size, "kind": "passive"})
+    return out
 
 
 _slopes: dict[int, Array] = {}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctgen.data.atlas.findings import effusion
-from ctgen.data.atlas.findings.scene import Facts, Others, Scene
-from ctgen.data.atlas.tissue import LOBES, Guides
+from ctgen.data.atlas.findings import pleural_effusion
+from ctgen.data.atlas.findings.scene import Drawing, Facts, Others, Scene
+from ctgen.data.atlas.tissue import LOBES
 
 NAME = "lung_nodule"
 
 
-def draw(rng: np.random.Generator, others: Others, *, guides: Guides, smallest_mm: float) -> Facts:
+def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
     """Nodules keep clear of the lobe that a consolidation would take and of the fluid that an effusion would bring."""
+    guides, smallest_mm = drawing.guides, drawing.smallest_mm
     count = int(rng.choice([1, 2], p=[0.75, 0.25]))
     taken = {others["consolidation"]["lobe"]}
     nodules: list[Facts] = []
@@ -25,7 +26,7 @@ def draw(rng: np.random.Generator, others: Others, *, guides: Guides, smallest_m
             margin = "smooth"
         points = guides.lobe_points[lobe]
         side = "left" if lobe.endswith("left") else "right"
-        wet = effusion.thickness(points[:, :3].T, others[effusion.NAME], side, guides)
+        wet = pleural_effusion.thickness(points[:, :3].T, others[pleural_effusion.NAME], side, guides)
         fitting = points[(points[:, 3] > size / 2 + 4 + 1.5 * wet)]
         # A lobe that is mostly under water still has its driest point.
         if not len(fitting):
@@ -55,6 +56,14 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
             seen.append(nodule)
     scene.masks[NAME] = mask
     return {**facts, "nodules": seen} if seen else None
+
+
+def rows(facts: Facts) -> list[Facts]:
+    out = []
+    for nodule in facts["nodules"]:
+        size = "small" if nodule["size_mm"] < 10 else "moderate" if nodule["size_mm"] <= 20 else "large"
+        out.append({"name": NAME, **{key: nodule[key] for key in ("side", "lobe", "size_mm", "margin")}, "size": size})
+    return out
 
 
 def _paint_one(scene: Scene, nodule: Facts, mask: np.ndarray) -> bool:

@@ -10,11 +10,12 @@ from ctgen.data.atlas.draws import stream
 from ctgen.data.atlas.facts import LABEL_OF, labels_of, listed
 from ctgen.data.atlas.grammar import Speaker
 from ctgen.data.atlas.patient import draw_patient, draw_scanner
-from ctgen.data.atlas.report_grammar import write_report
+from ctgen.data.atlas.reports.compose import write_report
 from ctgen.data.atlas.scan import draw_findings
 from ctgen.data.labels import LABELS
 from ctgen.interfaces import Report
 
+FIRST = ("pleural_effusion", "cardiomegaly", "lung_nodule", "consolidation", "emphysema")
 WORDS = {
     "pleural_effusion": r"effusion|pleural fluid|fluid \w+ in (?:either|the) pleural",
     "cardiomegaly": r"cardiomegaly|heart is \w+ enlarged|(?:heart size|dimensions) (?:is|are) \w+ increased|"
@@ -29,7 +30,7 @@ DENIAL = re.compile(r"\b(?:no|not|without|absent|absence|free of)\b", re.IGNOREC
 
 def rows_of(seed: int, index: int) -> list[dict]:
     """Facts as a full scan would give them, without making the scan."""
-    present, facts = draw_findings(seed, index, AtlasThoraxConfig())
+    present, facts = draw_findings(seed, index, AtlasThoraxConfig(kinds=FIRST))
     found = {name: facts[name] for name in FINDINGS if present[name]}
     for part in found.get("pleural_effusion", {"parts": []})["parts"]:
         part["size_mm"] = round(part["depth_mm"])

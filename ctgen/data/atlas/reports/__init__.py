@@ -1,0 +1,1 @@
+"""Radiology reports of simulated cases: a module per finding, a composer, and a parser that reads them back."""

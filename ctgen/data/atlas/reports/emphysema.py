@@ -1,0 +1,44 @@
+"""Sentences on emphysema."""
+
+from __future__ import annotations
+
+import re
+
+from ctgen.data.atlas.grammar import Speaker
+from ctgen.data.atlas.reports.words import ARE_SEEN, NOT_SEEN, SEEN, About, Row
+
+NAME = "emphysema"
+SPEAKS = re.compile(r"emphysem")
+
+
+def present(say: Speaker, rows: list[Row], about: About) -> list[str]:
+    row = rows[0]
+    out = [
+        say.say(
+            "{grade} {pattern} emphysema " + SEEN + " in [both lungs|both upper lobes|the upper lobes of both lungs]",
+            "[there are|both lungs show] {grade} emphysematous changes, {pattern} in type, [more marked|most prominent] "
+            "in the upper lobes",
+            "both lungs show {grade} emphysema[ of {pattern} type|] with upper lobe predominance",
+            "{grade} emphysematous [areas|changes] " + ARE_SEEN + " bilaterally, [mainly|predominantly] in the upper lobes",
+            "[low attenuation areas|areas of low density] of {grade} {pattern} emphysema " + ARE_SEEN + " in both upper lobes",
+            grade=row["severity"],
+            pattern=row["pattern"],
+        )
+    ]
+    if row["percent"] >= 1 and say.chance(0.2):
+        out.append(
+            say.say("emphysematous areas occupy about {percent} percent of the lung volume", percent=round(row["percent"]))
+        )
+    return out
+
+
+def absent(say: Speaker, about: About) -> str:
+    return say.say(
+        "no emphysema[tous change|] " + NOT_SEEN,
+        "there is no emphysema[ in either lung|]",
+        "emphysematous changes are absent",
+    )
+
+
+def impression(say: Speaker, rows: list[Row], about: About) -> list[str]:
+    return [say.say("{grade} emphysema[ in both lungs| with upper lobe predominance|]", grade=rows[0]["severity"])]
