@@ -145,3 +145,28 @@ def test_files_that_nobody_knows_and_files_that_are_damaged(tmp_path: Path) -> N
     (tmp_path / "r" / "config.json").unlink()
     out, _ = ctgen("weights", "inspect", tmp_path / "r")
     assert "damaged" in out and "config.json is missing" in out
+
+
+@torch.no_grad()
+def test_export_writes_the_published_folder(tmp_path: Path) -> None:
+    """A finished train stage, as stages leave it, becomes a folder that loads and gives the same numbers."""
+    stage = tmp_path / "run" / "train-12345678"
+    (stage / "final").mkdir(parents=True)
+    text = f"data: {{use: folder, root: {tmp_path}}}\nautoencoder: {{use: flux-vae, architecture: mini, weights: random}}\n"
+    text += "text_encoder: {use: ct-clip, layers: 1, width: 48, heads: 4, feed_forward: 48, max_tokens: 16, weights: random}\n"
+    text += "backbone: {use: stdit, layers: 2, width: 32, heads: 4}\nschedule: flow-matching\n"
+    text += "rollout: {use: slice-blocks, block: 4}\nobjective: latent-flow\nprepare: {size: [16, 64, 64]}\n"
+    (stage / "recipe.yaml").write_text(text)
+    (stage / "stage.json").write_text(json.dumps({"stage": "train", "fingerprint": "12345678"}))
+    trained = awake(tiny_stdit())
+    save_file(trained.state_dict(), stage / "final" / "backbone.safetensors", trained.file_metadata())
+    out, _ = ctgen("weights", "export", tmp_path / "run", tmp_path / "denoiser_ema")
+    assert out == f"wrote {tmp_path / 'denoiser_ema'}\n"
+    settings = json.loads((tmp_path / "denoiser_ema" / "config.json").read_text())
+    assert settings["input_size"] == [4, 8, 8] and settings["attention_transpose"] == "correct"
+    again = tiny_stdit(weights=str(tmp_path / "denoiser_ema"))
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in trained.state_dict().items())
+    _, said = ctgen("weights", "export", stage, tmp_path / "denoiser_ema", code=2)
+    assert "exists already" in said[0]
+    _, said = ctgen("weights", "export", tmp_path, tmp_path / "other", code=2)
+    assert "holds no finished train stage" in said[0]
