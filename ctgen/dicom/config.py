@@ -35,6 +35,10 @@ class DicomReading(ComponentConfig):
     missing_rescale: Literal["refuse", "identity"] = Field(
         default="refuse", description="No RescaleSlope and Intercept: refuse, or take the stored values as HU."
     )
+    synthetic: Literal["leave-out", "take"] = Field(
+        default="leave-out",
+        description="Series labelled synthetic (SyntheticData YES, or ImageType SYNTHETIC), such as ctgen's own exports.",
+    )
     padding_hu: float = Field(default=-1024.0, description="HU written where a file says PixelPaddingValue.")
     min_slices: int = Field(default=10, ge=2, description="Series with fewer slices are left out.")
     max_spacing_mm: float | None = Field(default=None, gt=0, description="Series with thicker slice distance are left out.")

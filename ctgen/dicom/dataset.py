@@ -66,7 +66,10 @@ def series_datasets(volume: Volume, name: str, config: DicomExporterConfig) -> I
     normal = np.cross(row, column)
     step = canonical.affine[:3, 0]
     distance = float(step @ normal)
-    digest = hashlib.sha256(canonical.affine.tobytes() + np.ascontiguousarray(stored).tobytes()).hexdigest()
+    content = hashlib.sha256(canonical.affine.tobytes())
+    for plane in stored:
+        content.update(np.ascontiguousarray(plane, "<i2").data)
+    digest = content.hexdigest()
     study = uid_of(["study", origin.key], config.uid_root)
     series = uid_of(["series", origin.key, digest, str(config.hu_step)], config.uid_root)
     common = _common(origin, config) | {
@@ -94,14 +97,16 @@ def _stored(hu: NDArray[Any], step: float) -> NDArray[np.int16]:
         raise NotStorable(f"{int((~np.isfinite(hu)).sum())} of {hu.size} voxels are not finite")
     if step == 1.0 and hu.dtype == np.int16:
         return hu
-    values = np.rint(hu.astype(np.float64) / step)
-    low, high = float(values.min()), float(values.max())
-    if low < INT16.min or high > INT16.max:
+    low, high = float(hu.min()), float(hu.max())
+    if np.rint(low / step) < INT16.min or np.rint(high / step) > INT16.max:
         raise NotStorable(
-            f"HU {low * step:g} to {high * step:g} do not fit into 16 bits at hu_step = {step:g}, "
+            f"HU {low:g} to {high:g} do not fit into 16 bits at hu_step = {step:g}, "
             f"which holds {INT16.min * step:g} to {INT16.max * step:g}"
         )
-    return values.astype(np.int16)
+    stored = np.empty(hu.shape, np.int16)
+    for index, plane in enumerate(hu):  # not at once: float64 of a whole volume is four times what is written
+        stored[index] = np.rint(plane.astype(np.float64) / step)
+    return stored
 
 
 def _plane(affine: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float]]:

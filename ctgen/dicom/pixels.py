@@ -48,6 +48,8 @@ def stored_values(path: Path, plane: Plane) -> NDArray[Any]:
             values = _decoded(path, plane)
         except PixelError:
             raise
+        except OSError as error:
+            raise PixelError(f"its file cannot be read: {error.strerror or type(error).__name__}") from error
         except Exception as error:  # decoders raise nearly anything for damaged data
             text = " ".join(str(error).split())
             raise PixelError(f"its pixels cannot be decoded ({type(error).__name__}: {text[:160]})") from error

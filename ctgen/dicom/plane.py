@@ -49,6 +49,7 @@ TAGS = (
     "PixelRepresentation",
     "LossyImageCompression",
     "BurnedInAnnotation",
+    "SyntheticData",
     "NumberOfFrames",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
@@ -92,6 +93,7 @@ class Plane(NamedTuple):
     syntax: str
     lossy: bool
     burned_in: bool
+    synthetic: bool
 
 
 class Rejected(NamedTuple):
@@ -218,10 +220,12 @@ def _plane(header: Any, common: dict[str, Any], sop: str, frame: int, places: li
     kernel = found("ConvolutionKernel")
     kinds = found("FrameType") or found("ImageType") or ()
     instance = found("InStackPositionNumber") if frame >= 0 else found("InstanceNumber")
+    image_type = tuple(sys.intern(str(kind).upper()) for kind in ([kinds] if isinstance(kinds, str) else kinds))
     return Plane(
         sop=sop,
         frame=frame,
-        image_type=tuple(sys.intern(str(kind).upper()) for kind in ([kinds] if isinstance(kinds, str) else kinds)),
+        image_type=image_type,
+        synthetic=_text(header, "SyntheticData") == "YES" or "SYNTHETIC" in image_type,
         kernel=sys.intern(_joined(kernel)),
         contrast=sys.intern(_joined(found("ContrastBolusAgent"))),
         kvp=sys.intern(_joined(found("KVP"))),

@@ -20,7 +20,9 @@ from ctgen.volume.volume import Volume
 
 INT16 = np.iinfo(np.int16)
 TISSUE_HU = -900.0
-WHATEVER_IS_THERE = DicomReading(min_slices=2, planes=("axial", "coronal", "sagittal"))
+LOOK_AT = 2000
+"""Files of a folder, before it counts as one without DICOM: somebody may name a whole disk by mistake."""
+WHATEVER_IS_THERE = DicomReading(min_slices=2, planes=("axial", "coronal", "sagittal"), synthetic="take")
 """For a series that somebody points at."""
 
 
@@ -56,7 +58,7 @@ def header_of(series: Series) -> Header:
 def is_dicom(path: Path) -> bool:
     """True for a DICOM file, or a folder with some below."""
     if path.is_dir():
-        return holds_dicom(path)
+        return holds_dicom(path, look_at=LOOK_AT)
     try:
         with path.open("rb") as stream:
             return is_dicom_start(stream.read(132))

@@ -248,6 +248,8 @@ def _filtered(planes: Sequence[Plane], options: DicomReading) -> str:
     first = planes[0]
     if kinds := sorted({kind for kind in first.image_type if kind in {name.upper() for name in options.exclude_types}}):
         return "localiser" if "LOCALIZER" in kinds else f"ImageType {', '.join(kinds)}"
+    if first.synthetic and options.synthetic == "leave-out":
+        return "it is labelled synthetic (synthetic = leave-out)"
     if options.series is not None and not re.search(options.series, first.description, re.IGNORECASE):
         return f"its description does not match series = {options.series!r}"
     if options.exclude_series is not None and re.search(options.exclude_series, first.description, re.IGNORECASE):

@@ -7,12 +7,14 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ctgen.atomic import write_atomically
 from ctgen.dicom.plane import Plane, Rejected, is_dicom_start, read_planes
 from ctgen.errors import DataError, MissingFileError
+from ctgen.volume.header import volume_suffix
 
 INDEX = "index.jsonl.gz"
 INDEX_VERSION = 1
@@ -46,11 +48,11 @@ def listed(root: Path) -> Iterator[tuple[str, os.stat_result]]:
             yield os.path.relpath(path, root), state
 
 
-def holds_dicom(folder: Path, *, look_at: int = 200) -> bool:
-    """True if one of the first files below looks like DICOM by its first bytes."""
-    for number, (name, _) in enumerate(listed(folder)):
-        if number >= look_at:
-            return False
+def holds_dicom(folder: Path, *, look_at: int | None = None) -> bool:
+    """True if one of the first ``look_at`` files below (None: of all) looks like DICOM by its first bytes."""
+    for name, _ in islice(listed(folder), look_at):
+        if volume_suffix(Path(name)) is not None:
+            continue
         try:
             with (folder / name).open("rb") as stream:
                 if is_dicom_start(stream.read(132)):

@@ -57,11 +57,16 @@ def fields(component: Component, tmp_path: Path) -> dict[str, Any]:
     if "root" in required:
         for index in range(2):
             write_volume(phantom((60, 40, 40), (3.0, 8.0, 8.0), seed=index), tmp_path / "scans" / f"scan-{index}.nii.gz")
+            HOST.create("exporter", "builtin:dicom").write(
+                phantom((60, 40, 40), (3.0, 8.0, 8.0), seed=index), tmp_path / "scans" / f"scan-{index}.dicom"
+            )
         known["root"] = str(tmp_path / "scans")
     missing = sorted(set(required) - set(known))
     if missing:
         pytest.skip(f"its config requires {missing}; add it to SMALL")
-    return {name: known[name] for name in required}
+    # what ctgen writes is labelled synthetic
+    takes = {"synthetic": "take"} if "synthetic" in component.config.model_fields else {}
+    return {name: known[name] for name in required} | takes
 
 
 def small(kind: str) -> Any:

@@ -83,6 +83,8 @@ def test_the_json_says_where_it_comes_from(run_dir, tmp_path):
         ("out", {}, ".nii.gz"),
         ("out", {"format": "nifti"}, ".nii.gz"),
         ("out", {"format": "mha"}, ".mha"),
+        ("out", {"format": "dicom"}, ".dicom"),
+        ("a.dicom", {}, ".dicom"),
         ("a.nii.gz", {}, ".nii.gz"),
         ("a.mha", {}, ".mha"),
         ("a.mha", {"format": "mha"}, ".mha"),
