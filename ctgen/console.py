@@ -24,12 +24,12 @@ PLAIN_INTERVAL_S = 20.0
 class Task:
     """One piece of work with a known or unknown total; made by ``Console.task``."""
 
-    def __init__(self, console: Console, title: str, total: int | None, unit: str) -> None:
+    def __init__(self, console: Console, title: str, total: int | None, unit: str, done: int = 0) -> None:
         self._console = console
         self.title = title
         self.total = total
         self.unit = unit
-        self.done = 0
+        self.done = self._began_at = done
         self.note = ""
         self._started = self._last_line = time.monotonic()
         self._bar = console._open_bar(self)
@@ -53,7 +53,15 @@ class Task:
         self._console._close_bar(self._bar)
         seconds = time.monotonic() - self._started
         if finished and seconds >= 2:
-            self._console._plain(f"{self.title}: {self.done}{self._unit()} in {_duration(seconds)}")
+            rate = f", {self.rate()}" if self.rate() else ""
+            self._console._plain(f"{self.title}: {self.done - self._began_at}{self._unit()} in {_duration(seconds)}{rate}")
+
+    def rate(self) -> str:
+        """Throughput, such as "33 cases/min"; "" as long as it says nothing."""
+        seconds, made = time.monotonic() - self._started, self.done - self._began_at
+        if not self.unit or made < 2 or seconds < 1:
+            return ""
+        return f"{made / seconds:.3g} {self.unit}/s" if made >= seconds else f"{60 * made / seconds:.3g} {self.unit}/min"
 
     def _unit(self) -> str:
         return f" {self.unit}" if self.unit else ""
@@ -61,10 +69,10 @@ class Task:
     def _describe(self) -> str:
         seconds = time.monotonic() - self._started
         parts = [f"{self.done}/{self.total}{self._unit()}" if self.total else f"{self.done}{self._unit()}"]
-        if self.total and self.done:
-            parts.append(f"{_duration(seconds * (self.total - self.done) / self.done)} left")
-        if self.note:
-            parts.append(self.note)
+        made = self.done - self._began_at
+        if self.total and made:
+            parts.append(f"{_duration(seconds * (self.total - self.done) / made)} left")
+        parts += [text for text in (self.rate(), self.note) if text]
         return f"{self.title}: " + ", ".join(parts)
 
 
@@ -107,9 +115,12 @@ class Console:
         self._write(self.err, f"warning: {text}")
 
     @contextmanager
-    def task(self, title: str, total: int | None = None, *, unit: str = "") -> Iterator[Task]:
-        """``with console.task("encode", len(cases), unit="cases") as task: ... task.advance()``; tasks may be nested."""
-        task = Task(self, title, total, unit)
+    def task(self, title: str, total: int | None = None, *, unit: str = "", done: int = 0) -> Iterator[Task]:
+        """``with console.task("encode", len(cases), unit="cases") as task: ... task.advance()``; tasks may be nested.
+
+        ``done`` were finished by an earlier run: they count, but not for the time that is left.
+        """
+        task = Task(self, title, total, unit, done)
         finished = False
         try:
             yield task
@@ -164,18 +175,19 @@ class Console:
                 TextColumn("{task.fields[unit]}", markup=False),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
+                TextColumn("{task.fields[rate]}", markup=False),
                 TextColumn("{task.fields[note]}", markup=False),
                 console=RichConsole(file=self.err),
                 transient=True,
             )
             self._progress.start()
-        bar = self._progress.add_task(task.title, total=task.total, unit=task.unit, note="")
+        bar = self._progress.add_task(task.title, total=task.total, completed=task.done, unit=task.unit, rate="", note="")
         self._open.append(bar)
         return bar
 
     def _draw_bar(self, bar: TaskID, task: Task) -> None:
         if self._progress is not None:
-            self._progress.update(bar, completed=task.done, total=task.total, note=task.note)
+            self._progress.update(bar, completed=task.done, total=task.total, rate=task.rate(), note=task.note)
 
     def _close_bar(self, bar: TaskID | None) -> None:
         if bar is None or self._progress is None:

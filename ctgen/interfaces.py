@@ -114,6 +114,17 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What decides a case, known without reading its voxels. Equal facts and equal bytes of ``files`` mean an equal case.
+
+    ``facts`` (JSON-ready): all that is not in the files: how their numbers are read, the report, labels, split.
+    """
+
+    files: tuple[Path, ...]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Posterior:
     """Moments of q(latent | volume), (B, c, d, h, w) float32 in the autoencoder's raw latent units; what the cache stores."""
 
@@ -281,7 +292,13 @@ class SteppingSchedule(Protocol):
 
 @runtime_checkable
 class Rollout(Protocol):
-    """Owns block length, context, overlap, padding and the stop rule, for training and for sampling."""
+    """Owns block length, context, overlap, padding and the stop rule, for training and for sampling.
+
+    May also have ``example_from(read, depth, markers, generator) -> BlockExample``, what ``example`` does for a latent of
+    ``depth`` slices that is not in memory: ``read(first, end)`` gives its slices (c, end - first, h, w), 0 <= first <= end <=
+    depth. To be called once: a second call would give another draw from the posterior. With it, training reads blocks and not
+    whole volumes.
+    """
 
     def example(self, latent: Tensor, markers: Markers, generator: torch.Generator) -> BlockExample:
         """Cut one training block from a finalised volume latent (c, d, h, w)."""
@@ -307,7 +324,11 @@ class Rollout(Protocol):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Cases by index. ``ids`` and ``skipped`` are cheap; ``__getitem__`` reads or makes the volume."""
+    """Cases by index. ``ids`` and ``skipped`` are cheap; ``__getitem__`` reads or makes the volume.
+
+    May also have ``origin(index) -> Origin``: when scans are added later, the prepared cases whose origin is unchanged are
+    taken over; without it every case is prepared again.
+    """
 
     ids: Sequence[str]
     skipped: Sequence[Skipped]
@@ -385,8 +406,11 @@ class TrainingSource(Protocol):
     def volume(self, index: int, slices: slice | None = None) -> Tensor:
         """(D, H, W) float32 HU on the prepared grid (or just ``slices`` of D)."""
 
-    def posterior(self, index: int) -> Posterior:
-        """(1, c, d, h, w) moments from the latent cache."""
+    def posterior(self, index: int, slices: slice | None = None) -> Posterior:
+        """(1, c, d, h, w) moments from the latent cache (or just ``slices`` of d, the only ones that are then read)."""
+
+    def latent_shape(self, index: int) -> tuple[int, int, int, int]:
+        """(c, d, h, w) of a whole case, without reading it."""
 
     def text(self, index: int) -> TextFeatures:
         """Features from the cache, batch of 1."""

@@ -18,15 +18,20 @@ class WholeVolume:
 
     def example(self, latent: Tensor, markers: Markers, generator: torch.Generator) -> BlockExample:
         """The volume (c, d, h, w), filled up with end markers or cropped to the block's depth if one is set."""
-        real = latent.shape[1]
-        block = self.config.block_length(real)
+        return self.example_from(lambda first, end: latent[:, first:end], latent.shape[1], markers, generator)
+
+    def example_from(
+        self, read: Callable[[int, int], Tensor], depth: int, markers: Markers, generator: torch.Generator
+    ) -> BlockExample:
+        """As ``example``; of the latent's ``depth`` slices only the block is read."""
+        block = self.config.block_length(depth)
         start = 0
-        if real > block:
-            start = int(torch.randint(real - block + 1, (1,), generator=generator, device=generator.device))
-        target = latent[:, start : start + block]
+        if depth > block:
+            start = int(torch.randint(depth - block + 1, (1,), generator=generator, device=generator.device))
+        target = read(start, min(start + block, depth))
         if missing := block - target.shape[1]:
             target = torch.cat([target, markers.end.to(target).expand(-1, missing, -1, -1)], dim=1)
-        return BlockExample(target=target, context=None, start=start, depth=real)
+        return BlockExample(target=target, context=None, start=start, depth=depth)
 
     def generate(
         self,

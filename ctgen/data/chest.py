@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ctgen.volume.body import filled, tissue_mask
-from ctgen.volume.resample import clip_padding, resample
+from ctgen.volume.body import centre_mm, filled, tissue_mask
+from ctgen.volume.resample import PADDING_FLOOR_HU, resample
 from ctgen.volume.volume import Volume
 
 COARSE_MM = 4.0
@@ -17,25 +19,37 @@ OUTSIDE_AIR_HU = -945.0
 BONE_HU = 250
 
 
+@dataclass(frozen=True)
+class Anatomy:
+    """``lung_fraction``: see there; ``centre_mm``: LPS (x, y, z) of the middle of the body, None if there is none."""
+
+    lung_fraction: float
+    centre_mm: tuple[float, float, float] | None
+
+
+def anatomy(volume: Volume) -> Anatomy:
+    """Where the body of a canonical volume is, and how much of it is lung; looked for in voxels of 4 mm or the volume's own."""
+    coarse = resample(volume, [max(COARSE_MM, own) for own in volume.spacing_mm], floor_hu=PADDING_FLOOR_HU)
+    tissue = tissue_mask(coarse)
+    if not tissue.any():
+        return Anatomy(0.0, None)
+    body = filled(tissue)
+    body |= _opened_by_the_edge(coarse.hu, body)
+    lung = body & (coarse.hu > LUNG_HU[0]) & (coarse.hu < LUNG_HU[1])
+    return Anatomy(float(_without_thin(lung).sum() / body.sum()), centre_mm(tissue, coarse.affine))
+
+
 def lung_fraction(volume: Volume) -> float:
     """Lung as a share of the body (0..1) of a canonical volume: 0.2 is a usual chest, an abdomen has under 0.02.
 
     Lung is air inside the body that is not as empty as gas in the bowel. A lung that the field of view cuts open counts too.
     """
-    spacing = [max(COARSE_MM, own) for own in volume.spacing_mm]
-    coarse = resample(clip_padding(volume), spacing)
-    tissue = tissue_mask(coarse)
-    if not tissue.any():
-        return 0.0
-    body = filled(tissue)
-    body |= _opened_by_the_edge(coarse.hu, body)
-    lung = body & (coarse.hu > LUNG_HU[0]) & (coarse.hu < LUNG_HU[1])
-    return float(_without_thin(lung).sum() / body.sum())
+    return anatomy(volume).lung_fraction
 
 
 def bone_offset_mm(volume: Volume) -> float | None:
     """How far bone lies behind (+) the middle of a canonical body; contrast pulls it forward. None without bone."""
-    coarse = resample(clip_padding(volume), [max(COARSE_MM, own) for own in volume.spacing_mm])
+    coarse = resample(volume, [max(COARSE_MM, own) for own in volume.spacing_mm], floor_hu=PADDING_FLOOR_HU)
     tissue = tissue_mask(coarse)
     bone = tissue & (coarse.hu > BONE_HU)
     if not bone.any():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from ctgen.atomic import stable_hash
 from ctgen.data.folder_config import FolderConfig
 from ctgen.data.report_table import Row, read_report_table
+from ctgen.data.splits import split_by_patient
 from ctgen.errors import DataError, MissingFileError, VolumeError, did_you_mean
-from ctgen.interfaces import Case, Report, Skipped, Split
+from ctgen.interfaces import Case, Origin, Report, Skipped, Split
 from ctgen.volume.header import volume_stem, volume_suffix
 from ctgen.volume.io import probe_volume, read_volume
 
@@ -67,6 +69,20 @@ class FolderDataset:
             meta["patient"] = patient
         return Case(case_id, volume, self._report(case_id), row.labels if row else None, self._splits[case_id], meta)
 
+    def origin(self, index: int) -> Origin:
+        """The scan's file (with its data file, for .mhd), and what the table of reports and the config say about it."""
+        case_id = self.ids[index]
+        path, row, report = self._files[case_id], self._rows.get(case_id), self._report(case_id)
+        beside = sorted(path.parent.glob(f"{glob.escape(path.stem)}.*raw")) if path.suffix.lower() == ".mhd" else []
+        facts = {
+            "file": path.relative_to(self.config.root).as_posix(),
+            "report": asdict(report) if report else None,
+            "labels": row.labels if row else None,
+            "patient": self._patient(case_id),
+            "split": self._splits[case_id],
+        }
+        return Origin((path, *beside), facts)
+
     def split_of(self, case_id: str) -> Split:
         """Known without reading the scan."""
         return self._splits[case_id]
@@ -110,14 +126,8 @@ class FolderDataset:
                 hint = did_you_mean(unknown[0], self.ids) or f"ids: {', '.join(self.ids[:10])}"
                 raise DataError(f"data.valid: no scan with the id {', '.join(map(repr, unknown))}", hint=hint)
             return {case_id: "valid" if case_id in self.config.valid else "train" for case_id in self.ids}
-        groups = {case_id: self._patient(case_id) or case_id for case_id in self.ids}
-        ranks = {group: stable_hash("split", group) / 2**63 for group in groups.values()}
-        fraction = self.config.valid_fraction
-        chosen = {group for group, rank in ranks.items() if rank < fraction}
-        if fraction > 0 and len(ranks) > 1:
-            order = sorted(ranks, key=lambda group: ranks[group])
-            chosen = (chosen | {order[0]}) - {order[-1]}
-        return {case_id: "valid" if groups[case_id] in chosen else "train" for case_id in self.ids}
+        patients = {case_id: self._patient(case_id) or case_id for case_id in self.ids}
+        return split_by_patient(patients, self.config.valid_fraction)
 
 
 def unique_ids(names: Sequence[str]) -> list[str]:
@@ -150,4 +160,4 @@ def _safe(name: str) -> str:
 
 def _dicom_hint(root: Path) -> str:
     dicom = sum(1 for path in root.rglob("*") if path.suffix.lower() in (".dcm", ".ima"))
-    return f"there are {dicom} DICOM files: convert them to NIfTI first (for example with dcm2niix)" if dicom else ""
+    return f"there are {dicom} DICOM files: set data.use=dicom, or convert them: ctgen data import" if dicom else ""

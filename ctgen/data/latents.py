@@ -1,35 +1,57 @@
-"""The latent cache: posterior moments (f16) and text features of every case in one HDF5 file, built from per-case parts.
+"""The latent cache: posterior moments (f16) and text features of every case, in HDF5.
 
 Moments are stored, not samples: a draw frozen at encoding time is noise that no training can remove.
+
+``shards/<digest>.h5`` hold some cases each, as groups; ``latents.h5`` is their index: one external link per case, so that any
+HDF5 program sees one file. A case's group holds
+
+    mean, logvar    (d, c, h, w) f16: slices first, so that a block of slices is one piece of the file; logvar may be absent
+    tokens, pooled  (L, E) f16, (E',) f32: text features without padding; pooled may be absent
+
+each with its ``sha256`` as an attribute, and the group has the case's ``key`` (what it was computed from) and ``stats``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ctgen.atomic import write_atomically
-from ctgen.errors import StageError
+from ctgen.errors import DataError, StageError
 from ctgen.interfaces import Posterior, TextFeatures
 
+OPEN_SHARDS = 32
+"""Files that a reader process keeps open."""
 
-def write_part(path: Path, posterior: Posterior, text: TextFeatures) -> None:
+
+def write_part(
+    path: Path, posterior: Posterior, text: TextFeatures, *, key: str = "", stats: Mapping[str, Any] | None = None
+) -> None:
     """One case's moments (1, c, d, h, w) and features (batch of 1) as a small HDF5 file."""
+    arrays: dict[str, NDArray[Any]] = {"mean": _slices_first(posterior.mean)}
+    if posterior.logvar is not None:
+        arrays["logvar"] = _slices_first(posterior.logvar)
+    length = int(text.mask[0].sum())
+    arrays["tokens"] = text.tokens[0, :length].numpy().astype(np.float16)
+    if text.pooled is not None:
+        arrays["pooled"] = text.pooled[0].numpy().astype(np.float32)
 
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:
-            file["mean"] = posterior.mean[0].numpy().astype(np.float16)
-            if posterior.logvar is not None:
-                file["logvar"] = posterior.logvar[0].numpy().astype(np.float16)
-            length = int(text.mask[0].sum())
-            file["tokens"] = text.tokens[0, :length].numpy().astype(np.float16)
-            if text.pooled is not None:
-                file["pooled"] = text.pooled[0].numpy().astype(np.float32)
+            file.attrs["key"], file.attrs["stats"] = key, json.dumps(dict(stats or {}), sort_keys=True)
+            for name, array in arrays.items():
+                file[name] = array
+                file[name].attrs["sha256"] = digest_of(array)
 
     write_atomically(path, write)
 
@@ -42,38 +64,116 @@ def merge_parts(parts: Sequence[tuple[str, Path]], target: Path) -> None:
             for case_id, part in parts:
                 with h5py.File(part, "r") as source:
                     group = merged.create_group(case_id)
+                    for name, value in source.attrs.items():
+                        group.attrs[name] = value
                     for name in source:
                         source.copy(name, group)
 
     write_atomically(target, write)
 
 
+def write_index(places: Sequence[tuple[str, str, str]], target: Path) -> None:
+    """(case id, shard's path beside ``target``, group in it) -> an HDF5 file that has every case under its id."""
+
+    def write(temporary: Path) -> None:
+        with h5py.File(temporary, "w", track_order=True) as index:
+            for case_id, shard, group in places:
+                index[case_id] = h5py.ExternalLink(shard, f"/{group}")
+
+    write_atomically(target, write)
+
+
+def digest_of(array: NDArray[Any]) -> str:
+    """SHA-256 of the values in C order."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
 class LatentStore:
-    """Lazy reader; the file is opened at first use in each process, so it may be handed to workers."""
+    """Lazy reader; files are opened at first use in each process, so it may be handed to workers, forked or not."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise StageError(f"no latent cache at {path}", hint="run the encode stage: ctgen run RECIPE --until encode")
         self.path = path
-        self._file: Any = None
+        self._close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None}
+        return {"path": self.path}
 
-    def _group(self, case_id: str) -> Any:
-        if self._file is None:
-            self._file = h5py.File(self.path, "r")
-        return self._file[case_id]
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path = state["path"]
+        self._close()
 
-    def posterior(self, case_id: str) -> Posterior:
-        """(1, c, d, h, w) float32 moments."""
-        group = self._group(case_id)
-        logvar = torch.from_numpy(group["logvar"][()]).float()[None] if "logvar" in group else None
-        return Posterior(torch.from_numpy(group["mean"][()]).float()[None], logvar)
+    def _close(self) -> None:
+        self._process, self._index = -1, None
+        self._shards: OrderedDict[str, Any] = OrderedDict()
+
+    @property
+    def ids(self) -> list[str]:
+        """Of all cases, in the order of the cache."""
+        return list(self._opened())
+
+    def group(self, case_id: str) -> Any:
+        """The case's HDF5 group. DataError if the cache does not have it, or its file is missing or damaged."""
+        index = self._opened()
+        link = index.get(case_id, getlink=True)
+        if link is None:
+            raise DataError(f"{self.path} holds no case {case_id!r}", hint="encode again: remove its folder and run the recipe")
+        if not isinstance(link, h5py.ExternalLink):
+            return index[case_id]
+        try:
+            return self._shard(link.filename)[link.path]
+        except (OSError, KeyError) as error:
+            raise DataError(
+                f"case {case_id!r} cannot be read from {self.path.parent / link.filename}: {error}",
+                hint=f"see ctgen data verify {self.path.parent}",
+            ) from error
+
+    def shape(self, case_id: str) -> tuple[int, int, int, int]:
+        """(c, d, h, w), without reading a value."""
+        d, c, h, w = self.group(case_id)["mean"].shape
+        return c, d, h, w
+
+    def posterior(self, case_id: str, slices: slice | None = None) -> Posterior:
+        """(1, c, d, h, w) float32 moments; only ``slices`` of d are read from disk."""
+        group, which = self.group(case_id), slices or slice(None)
+        return Posterior(
+            _slices_second(group["mean"][which]), _slices_second(group["logvar"][which]) if "logvar" in group else None
+        )
 
     def text(self, case_id: str) -> TextFeatures:
         """Features of one case, without padding."""
-        group = self._group(case_id)
+        group = self.group(case_id)
         tokens = torch.from_numpy(group["tokens"][()]).float()[None]
         pooled = torch.from_numpy(group["pooled"][()]).float()[None] if "pooled" in group else None
         return TextFeatures(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool), pooled)
+
+    def _opened(self) -> Any:
+        if self._process != os.getpid():
+            # HDF5's state does not survive a fork: the child opens files of its own, and leaves the parent's alone
+            self._close()
+            self._process, self._index = os.getpid(), _open(self.path)
+        return self._index
+
+    def _shard(self, name: str) -> Any:
+        if name not in self._shards:
+            self._shards[name] = _open(self.path.parent / name)
+            if len(self._shards) > OPEN_SHARDS:
+                self._shards.popitem(last=False)[1].close()
+        self._shards.move_to_end(name)
+        return self._shards[name]
+
+
+def _open(path: Path) -> Any:
+    # what is read here never changes, and many network file systems refuse locks
+    return h5py.File(path, "r", locking=False)
+
+
+def _slices_first(moment: torch.Tensor) -> NDArray[np.float16]:
+    """(1, c, d, h, w) -> (d, c, h, w)"""
+    return np.ascontiguousarray(moment[0].transpose(0, 1).numpy().astype(np.float16))
+
+
+def _slices_second(moment: NDArray[np.float16]) -> torch.Tensor:
+    """(d, c, h, w) -> (1, c, d, h, w)"""
+    return torch.from_numpy(moment).float().transpose(0, 1)[None]

@@ -6,6 +6,10 @@ Folder: ``cases/<id>.npy`` (D, H, W) HU, ``cases/<id>.json`` (record; its presen
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +23,14 @@ from ctgen.errors import StageError
 from ctgen.interfaces import Case, Prompt, Report, Skipped, Split
 from ctgen.volume import Volume
 
+RECORDS_KEPT = 4096
+"""Records in memory at a time: a large data set's reports must not fill every reader process."""
 
-def write_case(folder: Path, case: Case, volume: Volume, facts: Mapping[str, Any]) -> None:
-    """Store a prepared volume and everything known about its case; the record is written last."""
-    array = np.clip(np.rint(volume.hu), -32768, 32767).astype(np.int16)
-    write_atomically(folder / "cases" / f"{case.id}.npy", lambda path: np.save(path, array))
+
+def write_case(folder: Path, case: Case, volume: Volume, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Store a prepared volume and everything known about its case; the record is written last, and returned."""
+    array = as_int16(volume.hu)
+    write_atomically(array_file(folder, case.id), lambda path: np.save(path, array))
     record = {
         "id": case.id,
         "split": case.split,
@@ -32,24 +39,73 @@ def write_case(folder: Path, case: Case, volume: Volume, facts: Mapping[str, Any
         "shape": list(volume.shape),
         "spacing_mm": list(volume.spacing_mm),
         "affine": volume.affine.tolist(),
+        "hu_range": [int(array.min()), int(array.max())],
+        "voxels_sha256": sha256_of_array(array),
         "meta": dict(case.meta),
         **facts,
     }
-    write_json(folder / "cases" / f"{case.id}.json", record)
+    write_json(record_file(folder, case.id), record)
+    return record
 
 
-def write_skipped(folder: Path, skipped: Skipped) -> None:
-    write_json(folder / "cases" / f"{skipped.id}.skipped.json", asdict(skipped))
+def write_skipped(folder: Path, skipped: Skipped, facts: Mapping[str, Any] | None = None) -> None:
+    write_json(folder / "cases" / f"{skipped.id}.skipped.json", {**asdict(skipped), **(facts or {})})
 
 
-def read_outcome(folder: Path, case_id: str) -> dict[str, Any] | Skipped | None:
-    """The record of a stored case, why it was left out, or None if it has not been tried."""
-    stored = folder / "cases" / f"{case_id}.json"
-    if stored.is_file():
-        record: dict[str, Any] = read_json(stored)
-        return record
-    left_out = folder / "cases" / f"{case_id}.skipped.json"
-    return Skipped(**read_json(left_out)) if left_out.is_file() else None
+def take_over(earlier: Path, folder: Path, case_id: str, outcome: Mapping[str, Any]) -> None:
+    """Make a case of another folder this one's, under the record ``outcome``: the array is linked, where links exist."""
+    if "reason" in outcome:
+        write_json(folder / "cases" / f"{case_id}.skipped.json", dict(outcome))
+        return
+    link_or_copy(array_file(earlier, case_id), array_file(folder, case_id))
+    write_json(record_file(folder, case_id), dict(outcome))
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same file under another name; atomically, replacing what is there."""
+
+    def write(temporary: Path) -> None:
+        try:
+            os.link(source, temporary)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, temporary)
+
+    write_atomically(target, write)
+
+
+def array_file(folder: Path, case_id: str) -> Path:
+    return folder / "cases" / f"{case_id}.npy"
+
+
+def record_file(folder: Path, case_id: str) -> Path:
+    return folder / "cases" / f"{case_id}.json"
+
+
+def outcome_of(folder: Path, case_id: str) -> dict[str, Any] | None:
+    """The JSON of a case that was stored or (it then has a "reason") left out; None if it has not been tried."""
+    for path in (record_file(folder, case_id), folder / "cases" / f"{case_id}.skipped.json"):
+        if path.is_file():
+            found: dict[str, Any] = read_json(path)
+            return found
+    return None
+
+
+def as_int16(hu: NDArray[Any]) -> NDArray[np.int16]:
+    """Rounded and clipped, not wrapped."""
+    if hu.dtype == np.int16:
+        return np.ascontiguousarray(hu)
+    array = np.empty(hu.shape, np.int16)
+    for plane, target in zip(hu, array, strict=True):
+        target[...] = np.clip(np.rint(plane), -32768, 32767)
+    return array
+
+
+def sha256_of_array(array: NDArray[Any]) -> str:
+    """Of the values in C order; not of the file, whose header may differ between versions of numpy."""
+    digest = hashlib.sha256()
+    for plane in array:
+        digest.update(np.ascontiguousarray(plane).data)
+    return digest.hexdigest()
 
 
 class PreparedCases:
@@ -62,23 +118,26 @@ class PreparedCases:
             )
         self.folder = folder
         self.manifest: dict[str, Any] = read_json(folder / "manifest.json")
-        self._records: dict[str, dict[str, Any]] = {}
+        self._records: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
-    def ids(self, split: Split) -> list[str]:
-        return [case["id"] for case in self.manifest["cases"] if case["split"] == split]
+    def ids(self, split: Split | None = None) -> list[str]:
+        """Of one split, or of all."""
+        return [case["id"] for case in self.manifest["cases"] if split is None or case["split"] == split]
 
     @property
     def skipped(self) -> Sequence[Skipped]:
-        return [Skipped(**entry) for entry in self.manifest["skipped"]]
+        return [Skipped(entry["id"], entry["reason"]) for entry in self.manifest["skipped"]]
 
     def record(self, case_id: str) -> dict[str, Any]:
         if case_id not in self._records:
-            self._records[case_id] = read_json(self.folder / "cases" / f"{case_id}.json")
+            self._records[case_id] = read_json(record_file(self.folder, case_id))
+            if len(self._records) > RECORDS_KEPT:
+                self._records.popitem(last=False)
         return self._records[case_id]
 
     def array(self, case_id: str) -> NDArray[np.int16]:
         """(D, H, W) int16 HU, memory-mapped."""
-        array: NDArray[np.int16] = np.load(self.folder / "cases" / f"{case_id}.npy", mmap_mode="r")
+        array: NDArray[np.int16] = np.load(array_file(self.folder, case_id), mmap_mode="r")
         return array
 
     def volume(self, case_id: str) -> Volume:

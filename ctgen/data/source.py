@@ -33,8 +33,13 @@ class Source:
         array = self.prepared.array(self.ids[index])
         return torch.from_numpy(np.asarray(array[slices] if slices else array, dtype=np.float32))
 
-    def posterior(self, index: int) -> Posterior:
-        return self._latents().posterior(self.ids[index])
+    def posterior(self, index: int, slices: slice | None = None) -> Posterior:
+        """(1, c, d, h, w) moments; only ``slices`` of d are read from disk."""
+        return self._latents().posterior(self.ids[index], slices)
+
+    def latent_shape(self, index: int) -> tuple[int, int, int, int]:
+        """(c, d, h, w), without reading a latent."""
+        return self._latents().shape(self.ids[index])
 
     def text(self, index: int) -> TextFeatures:
         return self._latents().text(self.ids[index])

@@ -48,19 +48,39 @@ class PrepareSettings(Settings):
     neutral: ClassVar[frozenset[str]] = frozenset({"workers"})
 
     size: tuple[Voxels, Voxels, Voxels] = Field((96, 128, 128), description="voxels (D, H, W) of a prepared volume")
-    spacing_mm: tuple[Spacing, Spacing, Spacing] = Field((3.0, 3.0, 3.0), description="voxel spacing (D, H, W)")
+    spacing_mm: Literal["keep"] | tuple[Spacing, Spacing, Spacing] = Field(
+        (3.0, 3.0, 3.0), description='voxel spacing (D, H, W); "keep": each scan\'s own, which the backbone is told'
+    )
+    depth: Literal["crop", "pad"] = Field(
+        "crop",
+        description='scans of more than size[0] slices lose some at both ends; shorter ones stay short ("crop") or are filled',
+    )
+    depth_multiple: Voxels = Field(
+        1, description="the number of slices is a multiple of this: what an autoencoder with a stride along D needs"
+    )
     fill_hu: float = Field(-1000.0, ge=-2048, le=4096, description="HU of voxels outside the scan")
     min_depth_mm: NonNegative = Field(150.0, description="scans that cover less from end to end are left out, and listed")
     min_lung_fraction: Fraction = Field(0.03, description="scans with fewer lung voxels (no chest) are left out, and listed")
     workers: Count = Field(1, description="processes that prepare scans")
 
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.size[0] % self.depth_multiple:
+            raise ValueError(f"size[0] = {self.size[0]} slices is not a multiple of depth_multiple = {self.depth_multiple}")
+        return self
+
+    def grid_mm(self, own: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Spacing (D, H, W) of a prepared scan whose own spacing is ``own``."""
+        return own if self.spacing_mm == "keep" else self.spacing_mm
+
 
 class EncodeSettings(Settings):
     """Prepared volumes and reports to the latent and text cache."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch_slices"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_slices", "shard_cases"})
 
     batch_slices: Count = Field(16, description="slices encoded at a time; bounds memory")
+    shard_cases: Count = Field(16, description="cases per file of the cache; under torchrun the files are shared out")
     check_cases: int = Field(2, ge=0, description="cases decoded again to check the autoencoder on this data")
 
 

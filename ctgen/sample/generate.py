@@ -228,7 +228,7 @@ def _default_slices(context: Context, spacing_mm: tuple[float, float, float] | N
     if length == "model":
         return None
     slices = prepare.size[0] if length == "case" else int(length)
-    return slices if spacing_mm is None else max(2, round(slices * prepare.spacing_mm[0] / spacing_mm[0]))
+    return slices if spacing_mm is None else max(2, round(slices * prepare.grid_mm(spacing_mm)[0] / spacing_mm[0]))
 
 
 def _asked(context: Context, request: CaseRequest, seed: int, head_hash: str | None) -> dict[str, Any]:

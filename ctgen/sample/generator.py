@@ -63,6 +63,7 @@ class _Case:
     head: Tensor | None
     frame: np.ndarray[Any, Any] | None
     left_out: str
+    spacing_mm: tuple[float, float, float]
     teacher: Tensor | None = None
     calls: int = 0
     seconds: float = 0.0
@@ -139,8 +140,9 @@ class ComposedGenerator:
 
     def _begin(self, request: CaseRequest, seed: int) -> _Case:
         started = time.perf_counter()
+        spacing = self._spacing(request)
         head, frame, left_out = self._head(request)
-        slices = self._grid_slices(request)
+        slices = self._grid_slices(request, spacing)
         teacher = None
         if request.teacher is not None:
             teacher, frame = self._teacher(request)
@@ -148,12 +150,12 @@ class ComposedGenerator:
         head_slices = 0 if head is None else head.shape[1] * self.autoencoder.latent.stride[0]
         if slices is not None and 0 < slices <= head_slices:
             raise ConfigError(
-                f"{slices} slices of {self.prepare.spacing_mm[0]:g} mm were asked for, but the head alone has {head_slices}",
+                f"{slices} slices of {spacing[0]:g} mm were asked for, but the head alone has {head_slices}",
                 hint="ask for more (--slices, sample.length), or continue with a rollout of smaller blocks (slice-blocks)",
             )
         generator = torch.Generator().manual_seed(stable_hash(seed, request.id))
         text = self.text_encoder.encode([Prompt(request.report, slices=slices)])
-        case = _Case(request, generator, text, slices, head, frame, left_out, teacher)
+        case = _Case(request, generator, text, slices, head, frame, left_out, spacing, teacher)
         case.seconds = time.perf_counter() - started
         return case
 
@@ -174,7 +176,7 @@ class ComposedGenerator:
             return answer
 
         case.result = self.rollout.generate(
-            partial(self._denoise_block, case.text, asked),
+            partial(self._denoise_block, case.text, asked, spacing_mm=case.spacing_mm),
             shape=(spec.channels, height, width),
             depth=None if case.slices is None else -(-case.slices // spec.stride[0]),
             markers=self.markers(),
@@ -195,9 +197,9 @@ class ComposedGenerator:
         head_slices = 0 if case.head is None else case.head.shape[1] * stride
         hu = self._decode(result.latent)[: case.slices]
         # the grid's origin is where the head's lowest slice lies; without a head the volume is centred on (0, 0, 0)
-        volume = Volume(hu, frame) if frame is not None else _centred(hu, self.prepare.spacing_mm)
+        volume = Volume(hu, frame) if frame is not None else _centred(hu, case.spacing_mm)
         boundaries = tuple(cut * stride for cut in result.boundaries)
-        if request.spacing_mm is not None:
+        if request.spacing_mm is not None and request.spacing_mm != case.spacing_mm:
             ratio = volume.spacing_mm[0] / request.spacing_mm[0]
             volume = _respaced(volume, request.spacing_mm, request.slices, centred=frame is None)
             boundaries, head_slices = tuple(round(cut * ratio) for cut in boundaries), round(head_slices * ratio)
@@ -206,11 +208,25 @@ class ComposedGenerator:
         seconds = case.seconds + time.perf_counter() - started
         return Generated(volume, boundaries, head_slices, case.calls, seconds, note)
 
-    def _grid_slices(self, request: CaseRequest) -> int | None:
-        """Slices of the recipe's grid that cover what the request asks for; None: the model decides."""
+    def _spacing(self, request: CaseRequest) -> tuple[float, float, float]:
+        """In which the volume is made: the recipe's; of a recipe that keeps spacings, the given scan's, else the one asked for."""
+        if self.prepare.spacing_mm != "keep":
+            return self.prepare.spacing_mm
+        scan = request.head or request.teacher
+        if scan is not None:
+            return to_canonical(scan, copy=False)[0].spacing_mm
+        if request.spacing_mm is None:
+            raise ConfigError(
+                "this model has learnt volumes of any spacing (prepare.spacing_mm: keep), so it must be told which to make",
+                hint="ctgen generate ... --spacing SLICE,ROW,COLUMN in mm",
+            )
+        return request.spacing_mm
+
+    def _grid_slices(self, request: CaseRequest, spacing: tuple[float, float, float]) -> int | None:
+        """Slices of ``spacing`` that cover what the request asks for; None: the model decides."""
         if request.slices is None or request.spacing_mm is None:
             return request.slices
-        return max(1, math.ceil(request.slices * request.spacing_mm[0] / self.prepare.spacing_mm[0] - 1e-6))
+        return max(1, math.ceil(request.slices * request.spacing_mm[0] / spacing[0] - 1e-6))
 
     def markers(self) -> Markers:
         """Latents of the constant slices "before" and "after" the volume, computed once."""
@@ -228,7 +244,7 @@ class ComposedGenerator:
         grid = to_grid(request.head, self.prepare)
         if grid.shape[0] < wanted:
             raise ConfigError(
-                f"the head scan covers {grid.shape[0]} slices of {self.prepare.spacing_mm[0]:g} mm, {wanted} are needed "
+                f"the head scan covers {grid.shape[0]} slices of {grid.spacing_mm[0]:g} mm, {wanted} are needed "
                 f"({max(1, self.sample.head_blocks)} of the rollout's blocks)",
                 hint="give a longer scan, fewer sample.head_blocks, or a rollout of smaller blocks (slice-blocks)",
             )
@@ -264,8 +280,10 @@ class ComposedGenerator:
         depth: int | None,
         generator: torch.Generator,
         known: Tensor | None = None,
+        spacing_mm: tuple[float, float, float] | None = None,
     ) -> Tensor:
-        """Integrate one block (see ctgen.interfaces.Denoise); on the CPU."""
+        """Integrate one block (see ctgen.interfaces.Denoise) of ``spacing_mm``, the recipe's if None; on the CPU."""
+        spacing = spacing_mm or self.prepare.grid_mm((1.0, 1.0, 1.0))
         expected = depth if depth is not None else self.prepare.size[0] // self.autoencoder.latent.stride[0]
         if context is not None and self.sample.context_noise:
             context = context + self.sample.context_noise * torch.randn(context.shape, generator=generator)
@@ -273,7 +291,7 @@ class ComposedGenerator:
             text=text,
             context=None if context is None else context[None].to(self.where),
             position=torch.tensor([[start, expected]], dtype=torch.float32, device=self.where),
-            spacing=torch.tensor([self.prepare.spacing_mm], dtype=torch.float32, device=self.where),
+            spacing=torch.tensor([spacing], dtype=torch.float32, device=self.where),
             context_level=torch.tensor([-1.0 if context is None else self.sample.context_noise], device=self.where),
         )
 

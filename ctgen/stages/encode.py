@@ -1,8 +1,12 @@
-"""Stage encode: prepared volumes and reports to posterior moments and text features, one HDF5 file."""
+"""Stage encode: prepared volumes and reports to posterior moments and text features; see ctgen.data.latents for the files."""
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +14,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctgen.atomic import read_json, write_json
-from ctgen.data.latents import LatentStore, merge_parts, write_part
+from ctgen.atomic import fingerprint, read_json, write_json
+from ctgen.data.latent_stats import case_stats, half_warning, together
+from ctgen.data.latents import LatentStore, merge_parts, write_index, write_part
 from ctgen.data.prepared import PreparedCases
 from ctgen.errors import StageError
 from ctgen.interfaces import Posterior, Prompt, TextFeatures
 from ctgen.stages.components import device, require
 from ctgen.stages.context import Context
+from ctgen.stages.earlier import earlier_folders, mark
+from ctgen.stages.plan import DONE, sharing_key
+from ctgen.stages.processes import rank, wait_for_files, world_size
+from ctgen.stages.shards import PLAN, Job, Plan, make_plan, read_plan
 
 
 def encode_slices(autoencoder: Any, hu: np.ndarray[Any, Any], batch_slices: int, where: torch.device) -> Posterior:
     """(D, H, W) HU -> moments (1, c, d, h, w) on the CPU, ``batch_slices`` at a time if the code has no stride along D."""
-    volume = torch.from_numpy(np.asarray(hu, dtype=np.float32))[None, None]
-    step = batch_slices if autoencoder.latent.stride[0] == 1 else volume.shape[2]
+    step = batch_slices if autoencoder.latent.stride[0] == 1 else len(hu)
+    parts: list[Posterior] = []
     with torch.inference_mode():
-        parts = [autoencoder.encode(part.to(where)) for part in torch.split(volume, step, dim=2)]
-    mean = torch.cat([part.mean.cpu() for part in parts], dim=2)
-    has_logvar = all(part.logvar is not None for part in parts)
-    return Posterior(mean, torch.cat([part.logvar.cpu() for part in parts], dim=2) if has_logvar else None)
+        for first in range(0, len(hu), step):
+            # only these slices become float32; of a memory-mapped file, only these are read
+            part = torch.from_numpy(np.array(hu[first : first + step], dtype=np.float32))[None, None]
+            moments = autoencoder.encode(part.to(where))
+            parts.append(Posterior(moments.mean.cpu(), None if moments.logvar is None else moments.logvar.cpu()))
+    mean = torch.cat([part.mean for part in parts], dim=2)
+    variances = [part.logvar for part in parts if part.logvar is not None]
+    return Posterior(mean, torch.cat(variances, dim=2) if len(variances) == len(parts) else None)
 
 
 def finalised(autoencoder: Any, posterior: Posterior, where: torch.device) -> Tensor:
@@ -47,37 +60,104 @@ def decode_slices(autoencoder: Any, latent: Tensor, where: torch.device, batch_s
 
 
 def run(context: Context, folder: Path) -> dict[str, Any]:
-    """Resumable per case: each case is a small file until all are there and merged."""
+    """Resumable per case, shared out over torchrun's processes by shards; the first process writes index and manifest."""
     recipe = context.recipe
-    autoencoder = require(context.components, "autoencoder").to(device())
-    text_encoder = require(context.components, "text_encoder").to(device())
-    prepared = PreparedCases(context.folders["prepare"])
-    ids = [case["id"] for case in prepared.manifest["cases"]]
     if (folder / "manifest.json").is_file():
-        # killed after the merge, before the stage could say that it is done
-        shutil.rmtree(folder / "parts", ignore_errors=True)
+        # killed after the end, before the stage could say that it is done
+        if rank() == 0:
+            shutil.rmtree(folder / "parts", ignore_errors=True)
         return dict(read_json(folder / "manifest.json")["summary"])
-    parts = [(case_id, folder / "parts" / f"{case_id}.h5") for case_id in ids]
-    with context.console.task("encode", len(parts), unit="cases") as task:
-        for case_id, part in parts:
-            if not part.is_file():
-                posterior = encode_slices(autoencoder, prepared.array(case_id), recipe.encode.batch_slices, device())
-                _check_finite(posterior, case_id)
-                with torch.inference_mode():
-                    text = text_encoder.encode([prepared.prompt(case_id)])
-                write_part(part, posterior, _on_cpu(text))
-            task.advance(note=case_id)
-            context.stopper.check()
-    merge_parts(parts, folder / "latents.h5")
+    autoencoder = require(context.components, "autoencoder").to(own_device())
+    text_encoder = require(context.components, "text_encoder").to(own_device())
+    prepared = PreparedCases(context.folders["prepare"])
+    if rank() == 0:
+        key = sharing_key(recipe, "encode", context.components)
+        earlier = earlier_folders(context.run_dir, "encode", key, folder)
+        mark(folder, key)
+        if not (folder / PLAN).is_file():
+            make_plan(
+                folder,
+                [Job(case_id, _key(prepared, case_id)) for case_id in prepared.ids()],
+                earlier,
+                recipe.encode.shard_cases,
+            )
+    wait_for_files([folder / PLAN], context.stopper.check)
+    plan = read_plan(folder)
+    _encode(context, folder, plan, prepared, autoencoder, text_encoder)
+    if rank() > 0:
+        wait_for_files([folder / DONE], context.stopper.check)
+        return {}
+    wait_for_files([folder / shard.file for shard in plan.shards], context.stopper.check)
+    return _finish(context, folder, plan, prepared, autoencoder)
+
+
+def own_device() -> torch.device:
+    """The accelerator of this process; no process group is joined for it, because encoding needs none."""
+    if world_size() > 1:
+        count = torch.cuda.device_count()
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % count) if count else torch.device("cpu")
+    return device()
+
+
+def _key(prepared: PreparedCases, case_id: str) -> str:
+    """What a case's latents and features are computed from: its voxels and its prompt."""
+    return fingerprint([prepared.record(case_id)["voxels_sha256"], asdict(prepared.prompt(case_id))])
+
+
+def _encode(context: Context, folder: Path, plan: Plan, prepared: PreparedCases, autoencoder: Any, text_encoder: Any) -> None:
+    """This process's shards: each case is a small file until all of its shard are there and merged."""
+    own = plan.shards[rank() :: world_size()]
+    if plan.taken:
+        context.console.say(f"  {len(plan.taken)} cases are encoded already, by an earlier run")
+    parts = {job.id: folder / "parts" / f"{job.id}.h5" for shard in own for job in shard.jobs}
+    whole = {shard.file for shard in own if (folder / shard.file).is_file()}
+    done = sum(shard.file in whole or parts[job.id].is_file() for shard in own for job in shard.jobs)
+    with context.console.task("encode", len(parts), unit="cases", done=done) as task:
+        for shard in own:
+            for job in shard.jobs if shard.file not in whole else ():
+                if not parts[job.id].is_file():
+                    _encode_case(context, job, parts[job.id], prepared, autoencoder, text_encoder)
+                    task.advance(note=job.id)
+                context.stopper.check()
+            if shard.file not in whole:
+                merge_parts([(job.id, parts[job.id]) for job in shard.jobs], folder / shard.file)
+            for job in shard.jobs:
+                parts[job.id].unlink(missing_ok=True)
+
+
+def _encode_case(context: Context, job: Job, part: Path, prepared: PreparedCases, autoencoder: Any, text_encoder: Any) -> None:
+    posterior = encode_slices(autoencoder, prepared.array(job.id), context.recipe.encode.batch_slices, own_device())
+    _check_half(job.id, {"latents": posterior.mean, "log-variances": posterior.logvar})
+    with torch.inference_mode():
+        text = _on_cpu(text_encoder.encode([prepared.prompt(job.id)]))
+    _check_half(job.id, {"text features": text.tokens, "pooled text features": text.pooled})
+    write_part(part, posterior, text, key=job.key, stats=case_stats(posterior))
+
+
+def _finish(context: Context, folder: Path, plan: Plan, prepared: PreparedCases, autoencoder: Any) -> dict[str, Any]:
+    recipe, ids = context.recipe, prepared.ids()
+    places = plan.places(ids)
+    write_index(places, folder / "latents.h5")
     store, checked = LatentStore(folder / "latents.h5"), ids[: recipe.encode.check_cases]
-    summary = {"cases": len(ids), **_statistics(store, ids[: max(1, len(checked))])}
-    summary |= _cut_prompts(context, text_encoder, [prepared.prompt(case_id) for case_id in ids])
+    digests, stats = {}, []
+    for case_id in ids:
+        group = store.group(case_id)
+        digests[case_id] = digest(group)
+        stats.append(json.loads(group.attrs["stats"]))
+    found = together(stats)
+    text_encoder = context.components["text_encoder"]
+    summary = {"cases": len(ids), **found, **_cut_prompts(context, text_encoder, [prepared.prompt(case_id) for case_id in ids])}
     if checked:
-        summary["decoded_error_hu"] = _decoded_error(autoencoder, store, prepared, checked)
+        errors = [decoding_error(autoencoder, store, prepared, case_id)["mean_absolute_hu"] for case_id in checked]
+        summary["decoded_error_hu"] = round(sum(errors) / len(errors), 2)
+    if warning := half_warning(found):
+        context.console.warn(warning)
     write_json(
         folder / "manifest.json",
         {
             "cases": ids,
+            "index": {case_id: {"shard": file, "group": group, "digest": digests[case_id]} for case_id, file, group in places},
+            "prepared": context.folders["prepare"].name,
             "autoencoder": recipe.use("autoencoder").identity(),
             "autoencoder_weights": autoencoder.weights.sha256,
             "text_encoder": recipe.use("text_encoder").identity(),
@@ -86,17 +166,22 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
             "summary": summary,
         },
     )
-    shutil.rmtree(folder / "parts")
+    shutil.rmtree(folder / "parts", ignore_errors=True)
     return summary
 
 
-def _check_finite(posterior: Posterior, case_id: str) -> None:
+def digest(group: Any) -> str:
+    """One hash of a case: of the hashes that its datasets were written with."""
+    return fingerprint({name: group[name].attrs["sha256"] for name in group})
+
+
+def _check_half(case_id: str, tensors: dict[str, Tensor | None]) -> None:
     """The cache holds half precision: what is infinite there is lost."""
-    for name, moment in (("latents", posterior.mean), ("log-variances", posterior.logvar)):
-        if moment is not None and not torch.isfinite(moment.half()).all():
+    for name, values in tensors.items():
+        if values is not None and not torch.isfinite(values.half()).all():
             raise StageError(
-                f"the autoencoder's {name} for case {case_id} do not fit half precision (up to {moment.abs().max():.3g})",
-                hint="are these the weights of another autoencoder? ctgen show RECIPE names them",
+                f"the {name} for case {case_id} do not fit half precision (up to {values.abs().max():.3g})",
+                hint="are these the weights of another model? ctgen show RECIPE names them",
             )
 
 
@@ -116,19 +201,34 @@ def _on_cpu(text: TextFeatures) -> TextFeatures:
     return TextFeatures(text.tokens.float().cpu(), text.mask.cpu(), pooled)
 
 
-def _decoded_error(autoencoder: Any, store: LatentStore, prepared: PreparedCases, ids: list[str]) -> float:
-    """Mean absolute error in HU, inside the window, of a few cases decoded from the cache: large means unfit weights."""
+def decoding_error(autoencoder: Any, store: LatentStore, prepared: PreparedCases, case_id: str) -> dict[str, float]:
+    """A case decoded from the cache against its prepared volume, inside the window.
+
+    ``mean_absolute_hu``; ``psnr`` in dB over the width of the window, and ``psnr_of_grey`` that the volume's mean value alone
+    would have; ``low_hu`` and ``high_hu`` of what was decoded.
+    """
     low, high = autoencoder.hu_range
-    errors = []
-    for case_id in ids:
-        latent = finalised(autoencoder, store.posterior(case_id), device())
-        hu = decode_slices(autoencoder, latent, device()).clamp(low, high)
-        real = torch.from_numpy(prepared.array(case_id).astype(np.float32)).clamp(low, high)
-        errors.append((hu - real).abs().mean().item())
-    return round(sum(errors) / len(errors), 2)
+    array = prepared.array(case_id)
+    step = 16 if autoencoder.latent.stride[0] == 1 else store.shape(case_id)[1]
+    stride = autoencoder.latent.stride[0]
+    sums = np.zeros(4)
+    ends = [math.inf, -math.inf]
+    for first in range(0, store.shape(case_id)[1], step):
+        part = slice(first, first + step)
+        decoded = decode_slices(autoencoder, finalised(autoencoder, store.posterior(case_id, part), own_device()), own_device())
+        real = torch.from_numpy(np.array(array[first * stride : (first + step) * stride], np.float32)).clamp(low, high).double()
+        ends = [min(ends[0], decoded.min().item()), max(ends[1], decoded.max().item())]
+        error = decoded.clamp(low, high).double() - real
+        sums += [error.abs().sum().item(), error.square().sum().item(), real.sum().item(), real.square().sum().item()]
+    absolute, squares, total, total_squares = (sums / array.size).tolist()
+    return {
+        "mean_absolute_hu": absolute,
+        "psnr": _decibel(squares, high - low),
+        "psnr_of_grey": _decibel(total_squares - total**2, high - low),
+        "low_hu": ends[0],
+        "high_hu": ends[1],
+    }
 
 
-def _statistics(store: LatentStore, ids: list[str]) -> dict[str, float]:
-    """Mean and standard deviation of the raw latents of a few cases: what scale and shift should undo."""
-    values = torch.cat([store.posterior(case_id).mean.flatten() for case_id in ids])
-    return {"latent_mean": round(values.mean().item(), 4), "latent_std": round(values.std().item(), 4)}
+def _decibel(squares: float, width: float) -> float:
+    return 10 * math.log10(width**2 / max(squares, 1e-9)) if math.isfinite(squares) else -math.inf

@@ -7,8 +7,9 @@ one finds its results again, and nothing is ever overwritten.
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ctgen.atomic import fingerprint, read_json
 from ctgen.recipe.model import Use
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 STAGES = ("prepare", "encode", "train", "sample", "evaluate", "report")
 DONE = "stage.json"
 """Written last in a stage's folder: its presence means that the stage is complete."""
+
+CACHE_FORMAT = 2
+"""Of the latent cache's files; raised when they are laid out in another way."""
 
 MODULES = ("autoencoder", "text_encoder", "backbone")
 """Sections whose components are networks and may be trained."""
@@ -50,17 +54,11 @@ def stages_of(recipe: Recipe) -> tuple[str, ...]:
 
 def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
     """Stage -> hash of everything that determines its output: configs, weight hashes, the stages before, versions."""
-    weights = {section: components[section].weights.sha256 for section in MODULES if section in components}
+    weights = _weights(components)
     dataset = components["data"]
     bytes_read = dataset.fingerprint() if hasattr(dataset, "fingerprint") else list(dataset.ids)
-
     version = importlib.metadata.version("ctgen-framework")
-    released = {record.name: record.version for record in recipe.host.plugins}
-
-    def one(part: Use | Settings) -> dict[str, Any]:
-        # a plugin of ctgen's own version adds nothing: ctgen's is in every fingerprint
-        own_version = released.get(part.plugin, version) if isinstance(part, Use) else version
-        return part.identity() if own_version == version else {**part.identity(), "version": own_version}
+    one = _identities(recipe)
 
     def identity(*sections: str) -> dict[str, Any]:
         return {section: one(getattr(recipe, section)) for section in sections if getattr(recipe, section) is not None}
@@ -71,6 +69,7 @@ def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
         "encode": {
             **identity("autoencoder", "text_encoder", "encode"),
             "weights": {section: weights.get(section) for section in ("autoencoder", "text_encoder")},
+            "format": CACHE_FORMAT,
         },
         "train": {**identity(trained, "objective", "schedule", "rollout", "train"), "weights": weights.get(trained)},
         "sample": identity("sample", "export"),
@@ -82,6 +81,40 @@ def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
     for stage in stages_of(recipe):
         before = chain[stage] = fingerprint({"stage": stage, "before": before, "ctgen": version, **own[stage]})
     return chain
+
+
+def sharing_key(recipe: Recipe, stage: Literal["prepare", "encode"], components: Mapping[str, Any]) -> str:
+    """Hash of what determines a stage's result for one case, whichever other cases there are.
+
+    What the data set's config does to a case is not in it: that is in the case's Origin, and for encode in its voxels.
+    """
+    one, weights = _identities(recipe), _weights(components)
+    version = importlib.metadata.version("ctgen-framework")
+    if stage == "prepare":
+        data = one(recipe.data)
+        parts: dict[str, Any] = {"data": [data["use"], data.get("version")], "prepare": one(recipe.prepare)}
+    else:
+        sections = ("autoencoder", "text_encoder")
+        parts = {name: [one(recipe.use(name)), weights.get(name)] for name in sections}
+        parts["format"] = CACHE_FORMAT
+    return fingerprint({"stage": stage, "ctgen": version, **parts})
+
+
+def _weights(components: Mapping[str, Any]) -> dict[str, str]:
+    return {section: components[section].weights.sha256 for section in MODULES if section in components}
+
+
+def _identities(recipe: Recipe) -> Callable[[Use | Settings], dict[str, Any]]:
+    """What determines results, of a component or of settings; with the version of a plugin that has one of its own."""
+    version = importlib.metadata.version("ctgen-framework")
+    released = {record.name: record.version for record in recipe.host.plugins}
+
+    def one(part: Use | Settings) -> dict[str, Any]:
+        # a plugin of ctgen's own version adds nothing: ctgen's is in every fingerprint
+        own_version = released.get(part.plugin, version) if isinstance(part, Use) else version
+        return part.identity() if own_version == version else {**part.identity(), "version": own_version}
+
+    return one
 
 
 def same_model(one: Recipe, other: Recipe) -> bool:

@@ -1,4 +1,4 @@
-"""Stages and torchrun: train and sample run in several processes; the rest is refused there, not done N times."""
+"""Stages and torchrun: encode, train and sample run in several processes; the rest is refused there, not done N times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-IN_SEVERAL = ("train", "sample")
+IN_SEVERAL = ("encode", "train", "sample")
 """Stages that share their work among torchrun's processes."""
 
 
@@ -29,7 +29,7 @@ def require_one_process(stage: str, recipe: str) -> None:
     if world_size() > 1:
         raise StageError(
             f"stage {stage} runs in one process, torchrun started {world_size()}",
-            hint=f"ctgen run {recipe} --until encode, then torchrun ... -m ctgen run {recipe} --from train --until sample, "
+            hint=f"ctgen run {recipe} --until prepare, then torchrun ... -m ctgen run {recipe} --from encode --until sample, "
             f"then ctgen run {recipe}",
         )
 

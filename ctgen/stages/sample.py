@@ -92,7 +92,8 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
             task.set(sum(done.values()), case_id)
             context.stopper.check()
 
-        requests = (_request(settings, prepared, case_id, depths[case_id]) for case_id in missing)
+        keeps = recipe.prepare.spacing_mm == "keep"
+        requests = (_request(settings, prepared, case_id, depths[case_id], keeps_spacing=keeps) for case_id in missing)
         for request, generated in generator.run_together(requests, settings.seed, progress=progress):
             path = exporter.write(
                 described(generated.volume, context, request, settings.seed), folder / f"{request.id}{exporter.suffix}"
@@ -112,12 +113,15 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
     }
 
 
-def _request(settings: SampleSettings, prepared: PreparedCases, case_id: str, slices: int | None) -> CaseRequest:
+def _request(
+    settings: SampleSettings, prepared: PreparedCases, case_id: str, slices: int | None, *, keeps_spacing: bool
+) -> CaseRequest:
     real = None if settings.mode == "full-body" else prepared.volume(case_id)
     return CaseRequest(
         case_id,
         prepared.report(case_id) or Report(findings=""),
         slices=slices,
+        spacing_mm=tuple(prepared.record(case_id)["spacing_mm"]) if keeps_spacing else None,
         head=real if settings.mode == "gt-head" else None,
         teacher=real if settings.mode == "block-wise" else None,
     )

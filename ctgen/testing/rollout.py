@@ -66,12 +66,34 @@ def _check_examples(rollout: Any, shape: tuple[int, int, int], depth: int, marke
             close(f"{what}: context against the {length} slices before {example.start}", example.context, wanted, tolerance)
         again = rollout.example(latent, markers, seeded(seed))
         equal(f"{what}: start with one seed, twice", again.start, example.start)
+        _check_reading(rollout, what, latent, markers, seed, example)
         close(f"{what}: target with one seed, twice", again.target, example.target, 0.0)
     close(f"{what} must not change the volume", latent, given, 0.0)
     equal(f"{what}: different block lengths, which a batch cannot hold", len(blocks), 1)
     config: Any = getattr(rollout, "config", None)
     if hasattr(config, "block_length"):
         equal(f"{what}: block length and config.block_length({depth})", blocks.pop(), config.block_length(depth))
+
+
+def _check_reading(rollout: Any, what: str, latent: Tensor, markers: Markers, seed: int, example: BlockExample) -> None:
+    """A rollout that reads for itself makes the same example of the slices that it asks for, once."""
+    if not hasattr(rollout, "example_from"):
+        return
+    depth = latent.shape[1]
+    asked: list[tuple[int, int]] = []
+
+    def read(first: int, end: int) -> Tensor:
+        asked.append((first, end))
+        expect(0 <= first <= end <= depth, f"{what}: example_from reads slices {first} .. {end}, wanted 0 .. {depth}")
+        return latent[:, first:end].clone()
+
+    found = rollout.example_from(read, depth, markers, seeded(seed))
+    equal(f"{what}: reads of example_from", len(asked), 1)
+    equal(f"{what}: start of example_from and example", (found.start, found.depth), (example.start, example.depth))
+    close(f"{what}: target of example_from and example", found.target, example.target, 0.0)
+    equal(f"{what}: example_from and example have no context", found.context is None, example.context is None)
+    if found.context is not None and example.context is not None:
+        shaped(f"{what}: context of example_from", found.context, *example.context.shape)
 
 
 class _Copy:
@@ -106,10 +128,10 @@ class _Copy:
             length = context.shape[1]
             wanted = _volume(self.wanted_shape, start - length, start, self.ends)
             if self.head is not None:
-                known = min(start, self.head.shape[1])
+                end = min(start, self.head.shape[1])
                 first = max(start - length, 0)
-                if first < known:
-                    wanted[:, first - (start - length) : known - (start - length)] = self.head[:, first:known]
+                if first < end:
+                    wanted[:, first - (start - length) : end - (start - length)] = self.head[:, first:end]
             close(f"denoise: context against the {length} slices before {start}", context, wanted, 1e-3)
         if known is not None and not self.noise:
             wanted = _volume(self.wanted_shape, start, start + known.shape[1], self.ends)

@@ -33,13 +33,20 @@ class MemorySource:
         hu = torch.from_numpy(self._volumes[index].hu).float()
         return hu if slices is None else hu[slices]
 
-    def posterior(self, index: int) -> Posterior:
+    def posterior(self, index: int, slices: slice | None = None) -> Posterior:
         """(1, c, d, h, w) moments by the autoencoder."""
         if self.autoencoder is None:
             raise AssertionError("the objective reads latents; give MemorySource an autoencoder")
         with torch.no_grad():
             found: Posterior = self.autoencoder.encode(self.volume(index)[None, None])
-        return found
+        if slices is None:
+            return found
+        return Posterior(found.mean[:, :, slices], None if found.logvar is None else found.logvar[:, :, slices])
+
+    def latent_shape(self, index: int) -> tuple[int, int, int, int]:
+        """(c, d, h, w) of a case."""
+        c, d, h, w = self.posterior(index).mean.shape[1:]
+        return c, d, h, w
 
     def text(self, index: int) -> TextFeatures:
         """Features by the text encoder, batch of 1."""

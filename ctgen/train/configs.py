@@ -31,6 +31,11 @@ class LatentFlowConfig(ComponentConfig):
     """Share of samples that see the null text; guidance needs some."""
     context_dropout: Probability = 0.0
     """Share of samples whose context is all zeros (and its level unknown)."""
+    balance: Literal["none", "labels"] = "none"
+    """"labels": rare findings are drawn more often. Case i weighs the sum of 1 / n_g over the groups it is in: one group per
+    label that occurs, one of the cases without any; n_g cases are in group g."""
+    balance_cap: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 10.0
+    """No case is drawn more than this many times as often as without balance."""
 
 
 class ReportLabelsConfig(ComponentConfig):

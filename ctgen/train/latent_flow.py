@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ctgen.errors import DataError
-from ctgen.interfaces import Coefficients, Condition, Markers, Predicts, TextFeatures, TrainingSource
+from ctgen.interfaces import BlockExample, Coefficients, Condition, Markers, Predicts, TextFeatures, TrainingSource
 from ctgen.markers import make_markers
+from ctgen.train.balance import case_weights
 from ctgen.train.configs import LatentFlowConfig
 
 
@@ -30,11 +31,12 @@ class LatentFlow:
         self.autoencoder = _on_cpu(components["autoencoder"])
         self.schedule, self.rollout = schedule, rollout
         self._markers: dict[tuple[int, int], Markers] = {}
+        self._case_weights: dict[tuple[str, ...], Tensor] = {}
 
     def prepare(self, source: TrainingSource) -> None:
-        """Compute the markers once, before worker processes exist."""
-        _, _, _, height, width = source.posterior(0).mean.shape
-        self.markers(height, width)
+        """Compute the markers, and how often each case is drawn, once, before worker processes exist."""
+        self.markers(*source.latent_shape(0)[2:])
+        self._weights(source)
 
     def markers(self, height: int, width: int) -> Markers:
         """Markers for latents of ``height`` x ``width`` cells."""
@@ -48,19 +50,48 @@ class LatentFlow:
 
         target (B, c, d, h, w), context (B, c, d_ctx, h, w) or None, text TextFeatures, position (B, 2), spacing (B, 3) mm.
         """
-        cases = torch.randint(len(source.ids), (size,), generator=generator).tolist()
-        blocks = []
-        for case in cases:
-            latent = self.autoencoder.finalise(source.posterior(case), generator=generator)[0].float()
-            blocks.append(self.rollout.example(latent, self.markers(*latent.shape[2:]), generator))
-        contexts = [block.context for block in blocks]
+        weights = self._weights(source)
+        if weights is None:
+            cases = torch.randint(len(source.ids), (size,), generator=generator).tolist()
+        else:
+            cases = torch.multinomial(weights, size, replacement=True, generator=generator).tolist()
+        blocks = [self._block(source, case, generator) for case in cases]
+        contexts = [block.context for block in blocks if block.context is not None]
+        if 0 < len(contexts) < len(blocks):
+            raise DataError("the rollout gave some blocks of a batch a context and others none")
         return {
             "target": _stack("blocks", [block.target for block in blocks]),
-            "context": None if contexts[0] is None else _stack("contexts", contexts),
+            "context": _stack("contexts", contexts) if contexts else None,
             "text": pad_text([source.text(case) for case in cases]),
             "position": torch.tensor([(block.start, block.depth) for block in blocks], dtype=torch.float32),
             "spacing": torch.tensor([source.record(case)["spacing_mm"] for case in cases], dtype=torch.float32),
         }
+
+    def _block(self, source: TrainingSource, case: int, generator: torch.Generator) -> BlockExample:
+        """Only the slices that the rollout asks for are read and drawn, if it can ask (see Rollout)."""
+        _, depth, height, width = source.latent_shape(case)
+        markers = self.markers(height, width)
+
+        def read(first: int, end: int) -> Tensor:
+            latent: Tensor = self.autoencoder.finalise(source.posterior(case, slice(first, end)), generator=generator)
+            return latent[0].float()
+
+        found: BlockExample
+        if hasattr(self.rollout, "example_from"):
+            found = self.rollout.example_from(read, depth, markers, generator)
+        else:
+            found = self.rollout.example(read(0, depth), markers, generator)
+        return found
+
+    def _weights(self, source: TrainingSource) -> Tensor | None:
+        """How often each case is drawn; None: all alike. Kept by the source's cases: training and validation have their own."""
+        if self.config.balance == "none":
+            return None
+        ids = tuple(source.ids)
+        if ids not in self._case_weights:
+            labels = [source.record(index)["labels"] for index in range(len(ids))]
+            self._case_weights[ids] = case_weights(labels, cap=self.config.balance_cap)
+        return self._case_weights[ids]
 
     def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
         """{"loss", "loss_t0" .. "loss_t3" by quarter of t (NaN: none there), "first_block": share of blocks at slice 0}."""

@@ -35,7 +35,11 @@ def tissue_mask(volume: Volume) -> NDArray[np.bool_]:
 
 def body_centre_mm(volume: Volume) -> tuple[float, float, float] | None:
     """LPS (x, y, z) of the middle of the body's bounding box; None if the volume holds no body."""
-    mask = tissue_mask(volume)
+    return centre_mm(tissue_mask(volume), volume.affine)
+
+
+def centre_mm(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> tuple[float, float, float] | None:
+    """LPS (x, y, z) of the middle of the bounding box of ``mask`` (D, H, W); None if nothing is in it."""
     if not mask.any():
         return None
     middle = []
@@ -43,7 +47,7 @@ def body_centre_mm(volume: Volume) -> tuple[float, float, float] | None:
         other = tuple(i for i in range(3) if i != axis)
         found = np.flatnonzero(mask.any(axis=other))
         middle.append((found[0] + found[-1]) / 2)
-    x, y, z = (volume.affine @ np.array([*middle, 1.0]))[:3]
+    x, y, z = (affine @ np.array([*middle, 1.0]))[:3]
     return float(x), float(y), float(z)
 
 

@@ -22,11 +22,14 @@ from ctgen.volume.header import Header, checked_affine, human_bytes, shear_degre
 from ctgen.volume.volume import Volume
 from ctgen.volume.voxels import VoxelSink
 
+fast_gzip: Any = gzip
+DAMAGED: tuple[type[Exception], ...] = (zlib.error, gzip.BadGzipFile)
 try:  # decompression is most of the work of reading a scan; ISA-L does it in a third of zlib's time
-    from isal import igzip as fast_gzip
-    from isal.isal_zlib import error as FastGzipError
+    from isal import igzip, isal_zlib
 except ImportError:  # no wheel for this machine: the same bytes, later
-    fast_gzip, FastGzipError = gzip, zlib.error
+    pass
+else:
+    fast_gzip, DAMAGED = igzip, (*DAMAGED, isal_zlib.error)  # type: ignore[arg-type]
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
@@ -68,10 +71,9 @@ def read_voxels(header: Header) -> NDArray[Any]:
             while view:
                 count = stream.readinto(view[: 1 << 24])  # type: ignore[attr-defined]
                 if not count:
+                    there = f"{human_bytes(filled)} of {human_bytes(header.bytes_in_file)}"
                     raise VolumeError(
-                        header.path,
-                        f"the file ends after {human_bytes(filled)} of {human_bytes(header.bytes_in_file)} of voxels (truncated)",
-                        hint="copy or download it again",
+                        header.path, f"the file ends after {there} of voxels (truncated)", hint="copy or download it again"
                     )
                 filled += count
                 view = view[count:]
@@ -182,7 +184,8 @@ def _open(path: Path) -> IO[bytes]:
     raw.seek(0)
     if magic == b"\x1f\x8b":
         raw.close()
-        return fast_gzip.open(path, "rb")  # type: ignore[no-any-return]
+        packed: IO[bytes] = fast_gzip.open(path, "rb")
+        return packed
     if path.name.lower().endswith(".gz"):
         raw.close()
         raise VolumeError(
@@ -207,7 +210,7 @@ def _errors(path: Path) -> Iterator[None]:
         yield
     except EOFError as error:
         raise VolumeError(path, "the gzip stream ends too early (truncated file)", hint="copy or download it again") from error
-    except (zlib.error, FastGzipError, gzip.BadGzipFile) as error:
+    except DAMAGED as error:
         raise VolumeError(path, f"the gzip data is damaged ({error})", hint="copy or download it again") from error
     except OSError as error:
         raise VolumeError(path, f"cannot be read: {error.strerror or error}") from error

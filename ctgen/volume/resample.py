@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctgen.errors import ConfigError
-from ctgen.volume.body import body_centre_mm
 from ctgen.volume.orient import orientation_of
 from ctgen.volume.volume import Volume
 
@@ -17,19 +16,19 @@ PADDING_FLOOR_HU = -1024
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
 
-def clip_padding(volume: Volume, floor_hu: int = PADDING_FLOOR_HU) -> Volume:
-    """Field-of-view padding (-2048, -3024, -8192) becomes air: nothing is below ``floor_hu`` afterwards."""
-    if volume.hu.min() >= floor_hu:
-        return volume
-    return Volume(np.maximum(volume.hu, volume.hu.dtype.type(floor_hu)), volume.affine, volume.meta)
-
-
-def resample(volume: Volume, spacing_mm: Sequence[float], *, order: Literal["linear", "nearest"] = "linear") -> Volume:
+def resample(
+    volume: Volume,
+    spacing_mm: Sequence[float],
+    *,
+    order: Literal["linear", "nearest"] = "linear",
+    floor_hu: float | None = None,
+) -> Volume:
     """The volume on a grid of exactly ``spacing_mm`` (array order) along the same axes.
 
     The new grid covers the old from voxel edge to voxel edge: both share one centre, and the extent differs by at most half a
     new voxel (sizes are whole). "linear" gives float32 and low-passes an axis before it is made coarser, with a Gaussian whose
     width makes the point spread of the result one new voxel (FWHM; Cardoso et al., MICCAI 2015); "nearest" keeps the values.
+    What is below ``floor_hu`` (padding) is raised to it first; only for "linear".
     """
     spacing = _triple(spacing_mm, "spacing_mm")
     old = np.asarray(volume.spacing_mm)
@@ -46,7 +45,7 @@ def resample(volume: Volume, spacing_mm: Sequence[float], *, order: Literal["lin
         picks = [np.clip(np.rint(at), 0, count - 1).astype(int) for at, count in zip(samples, volume.shape, strict=True)]
         return Volume(volume.hu[np.ix_(*picks)], affine, volume.meta)
     weights = [_weights(samples[axis], volume.shape[axis], spacing[axis] / old[axis]) for axis in range(3)]
-    return Volume(_apply(volume.hu, weights), affine, volume.meta)
+    return Volume(_apply(volume.hu, weights, floor_hu), affine, volume.meta)
 
 
 def crop_or_pad(
@@ -81,19 +80,20 @@ def crop_or_pad(
     return Volume(hu, affine, volume.meta)
 
 
-def fit(volume: Volume, spacing_mm: Sequence[float], size: Sequence[int], *, fill_hu: float, pad_depth: bool) -> Volume:
-    """A canonical volume on the training grid: float32, exactly ``spacing_mm``, ``size`` (D, H, W).
+def fit(
+    volume: Volume, size: Sequence[int], *, fill_hu: float, centre_mm: Sequence[float] | None = None, pad_depth: bool = False
+) -> Volume:
+    """A canonical volume in ``size`` (D, H, W) voxels of its own spacing.
 
-    H and W are cropped or padded around the body's centre; D is cropped around its middle to at most size[0], and padded up to
-    it only if ``pad_depth``. Field-of-view padding is set to air first. Raises ConfigError for a volume that is not canonical.
+    H and W are cropped or padded around ``centre_mm`` (LPS; default: the middle); D is cropped around its middle to at most
+    size[0], and padded up to it only if ``pad_depth``. Raises ConfigError for a volume that is not canonical.
     """
     if not orientation_of(volume.affine).is_canonical:
         raise ConfigError("fit() takes a canonical volume", hint="call to_canonical(volume) first")
-    placed = resample(clip_padding(volume), spacing_mm)
-    placed = crop_or_pad(placed, size, fill_hu=fill_hu, centre_mm=body_centre_mm(placed), axes="HW")
-    if placed.shape[0] > size[0] or pad_depth:
-        placed = crop_or_pad(placed, size, fill_hu=fill_hu, axes="D")
-    return placed
+    if volume.shape[0] > size[0]:
+        volume = crop_or_pad(volume, size, fill_hu=fill_hu, axes="D")
+    volume = crop_or_pad(volume, size, fill_hu=fill_hu, centre_mm=centre_mm, axes="HW")
+    return crop_or_pad(volume, size, fill_hu=fill_hu, axes="D") if pad_depth else volume
 
 
 def _triple(values: Sequence[float], name: str) -> NDArray[np.float64]:
@@ -124,18 +124,45 @@ def _weights(samples: NDArray[np.float64], count: int, ratio: float) -> NDArray[
     return matrix.astype(np.float32)
 
 
-def _apply(hu: NDArray[Any], weights: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+def _apply(
+    hu: NDArray[Any], weights: Sequence[NDArray[np.float32] | None], floor_hu: float | None = None
+) -> NDArray[np.float32]:
     """Separable: H and W slice by slice (so that no float copy of the whole volume is needed), then D."""
-    along_d, along_h, along_w = weights
-    planes = []
-    for plane in hu:
+    along_d, along_h, along_w = (None if matrix is None else _bands(matrix) for matrix in weights)
+    plane_size = [size if matrix is None else len(matrix) for matrix, size in zip(weights[1:], hu.shape[1:], strict=True)]
+    stack = np.empty((len(hu), *plane_size), np.float32)
+    for index, plane in enumerate(hu):
         values = plane.astype(np.float32)
+        if floor_hu is not None:
+            np.maximum(values, floor_hu, out=values)
         if along_h is not None:
-            values = along_h @ values
+            values = _banded(along_h, values)
         if along_w is not None:
-            values = values @ along_w.T
-        planes.append(values)
-    stack = np.stack(planes)
+            values = _banded(along_w, np.ascontiguousarray(values.T)).T
+        stack[index] = values
     if along_d is None:
         return stack
-    return np.ascontiguousarray((along_d @ stack.reshape(len(stack), -1)).reshape(-1, *stack.shape[1:]))
+    return _banded(along_d, stack.reshape(len(stack), -1)).reshape(-1, *stack.shape[1:])
+
+
+BAND_ROWS = 16
+Bands = list[tuple[slice, slice, NDArray[np.float32]]]
+
+
+def _bands(matrix: NDArray[np.float32]) -> Bands:
+    """A matrix of interpolation weights, nearly all of them zero, as blocks of rows with the columns that they need."""
+    found = []
+    for first in range(0, len(matrix), BAND_ROWS):
+        rows = matrix[first : first + BAND_ROWS]
+        used = np.flatnonzero(rows.any(axis=0))
+        columns = slice(int(used[0]), int(used[-1]) + 1)
+        found.append((slice(first, first + len(rows)), columns, np.ascontiguousarray(rows[:, columns])))
+    return found
+
+
+def _banded(bands: Bands, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The matrix in ``bands`` times ``values`` (old, K)."""
+    result = np.empty((bands[-1][0].stop, values.shape[1]), np.float32)
+    for rows, columns, block in bands:
+        np.matmul(block, values[columns], out=result[rows])
+    return result

@@ -32,13 +32,21 @@ class SliceBlocks:
 
     def example(self, latent: Tensor, markers: Markers, generator: torch.Generator) -> BlockExample:
         """Start 0 with ``start_probability``, else uniform over 0 .. the start at which generation finds only end slices."""
-        config, depth = self.config, latent.shape[1]
+        return self.example_from(lambda first, end: latent[:, first:end], latent.shape[1], markers, generator)
+
+    def example_from(
+        self, read: Callable[[int, int], Tensor], depth: int, markers: Markers, generator: torch.Generator
+    ) -> BlockExample:
+        """As ``example``; of the latent's ``depth`` slices only those of the block and its context are read."""
+        config = self.config
         last = -(-depth // config.step) * config.step
         boost, place = torch.rand(2, generator=generator, dtype=torch.float64, device=generator.device).tolist()
         start = 0 if boost < config.start_probability else min(int(place * (last + 1)), last)
+        low, high = min(max(start - config.context_slices, 0), depth), min(start + config.block, depth)
+        part = read(low, high)
         return BlockExample(
-            target=padded(latent, markers, start, start + config.block),
-            context=padded(latent, markers, start - config.context_slices, start),
+            target=padded(part, markers, start - low, start - low + config.block),
+            context=padded(part, markers, start - low - config.context_slices, start - low),
             start=start,
             depth=depth,
         )

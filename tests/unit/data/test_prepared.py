@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ctgen.atomic import write_json
-from ctgen.data.prepared import PreparedCases, read_outcome, write_case, write_skipped
+from ctgen.data.prepared import PreparedCases, outcome_of, write_case, write_skipped
 from ctgen.errors import StageError
 from ctgen.interfaces import Case, Report, Skipped
 from ctgen.testing import phantom
@@ -66,16 +66,16 @@ def test_outcomes(tmp_path):
     volume = phantom()
     write_case(tmp_path, Case("a", volume), volume, {})
     write_skipped(tmp_path, Skipped("b", "why"))
-    assert read_outcome(tmp_path, "a")["id"] == "a"
-    assert read_outcome(tmp_path, "b") == Skipped("b", "why")
-    assert read_outcome(tmp_path, "c") is None
+    assert outcome_of(tmp_path, "a")["id"] == "a"
+    assert outcome_of(tmp_path, "b") == {"id": "b", "reason": "why"}
+    assert outcome_of(tmp_path, "c") is None
 
 
 def test_an_array_without_its_record_is_not_a_case(tmp_path):
     volume = phantom()
     write_case(tmp_path, Case("a", volume), volume, {})
     (tmp_path / "cases" / "a.json").unlink()
-    assert read_outcome(tmp_path, "a") is None
+    assert outcome_of(tmp_path, "a") is None
 
 
 def test_an_unfinished_folder_says_what_to_run(tmp_path):

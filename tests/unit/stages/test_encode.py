@@ -5,16 +5,16 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import pytest
 import torch
 
-from ctgen.data.latents import LatentStore
+from ctgen.data.latent_stats import case_stats
+from ctgen.data.latents import LatentStore, write_part
 from ctgen.data.prepared import PreparedCases
 from ctgen.errors import StageError
 from ctgen.host import Host
-from ctgen.interfaces import LatentSpec, Posterior, Prompt, Report
+from ctgen.interfaces import LatentSpec, Posterior, Prompt, Report, TextFeatures
 from ctgen.stages import run
 from ctgen.stages.encode import _cut_prompts, decode_slices, encode_slices
 
@@ -73,9 +73,8 @@ def interrupted(recipe_path, encoded, folder):
 
 def test_a_part_that_is_there_is_not_computed_again(recipe_path, encoded, tmp_path):
     run_dir, folder = interrupted(recipe_path, encoded, tmp_path)
-    with h5py.File(folder / "parts" / "scan1.h5", "w") as file:
-        file["mean"] = np.full((4, 8, 2, 2), 7.0, np.float16)
-        file["tokens"] = np.zeros((1, 8), np.float16)
+    seven, text = torch.full((1, 4, 8, 2, 2), 7.0), TextFeatures(torch.zeros(1, 1, 8), torch.ones(1, 1, dtype=torch.bool))
+    write_part(folder / "parts" / "scan1.h5", Posterior(seven), text, stats=case_stats(Posterior(seven)))
     run(load(recipe_path), run_dir=run_dir, until="encode")
     store, whole = LatentStore(folder / "latents.h5"), LatentStore(encoded / "latents.h5")
     assert (store.posterior("scan1").mean == 7).all()

@@ -10,7 +10,7 @@ import pytest
 
 from ctgen.data.prepared import PreparedCases
 from ctgen.errors import DataError
-from ctgen.interfaces import Case, Skipped
+from ctgen.interfaces import Case
 from ctgen.recipe.settings import PrepareSettings
 from ctgen.stages import run
 from ctgen.stages.prepare import prepare_case, to_grid
@@ -155,7 +155,7 @@ def test_padding_of_the_field_of_view_becomes_air():
 def test_facts_about_the_source_are_kept(tmp_path):
     scan = phantom((16, 32, 32), (10.0, 10.0, 10.0))
     record = prepare_case(Case("a", scan, meta={"file": "a.nii"}), SETTINGS, tmp_path)
-    assert not isinstance(record, Skipped)
+    assert "reason" not in record
     assert record["source_shape"] == [16, 32, 32]
     assert record["source_orientation"] == "LPS"
     assert record["meta"] == {"file": "a.nii"}
@@ -165,6 +165,6 @@ def test_facts_about_the_source_are_kept(tmp_path):
 @pytest.mark.parametrize("level", [-1000, 40])
 def test_a_volume_without_any_body_or_lung_is_left_out_or_kept_but_never_fails(tmp_path, level):
     flat = Volume(np.full((16, 20, 20), level, np.int16), phantom((16, 20, 20), (10.0, 10.0, 10.0)).affine)
-    assert isinstance(prepare_case(Case("a", flat), SETTINGS, tmp_path), Skipped)
+    assert "no chest" in prepare_case(Case("a", flat), SETTINGS, tmp_path)["reason"]
     open_gate = SETTINGS.model_copy(update={"min_lung_fraction": 0.0})
     assert prepare_case(Case("b", flat), open_gate, tmp_path)["shape"] == [8, 16, 16]

@@ -73,8 +73,11 @@ class Source:
         self.ids = [str(number) for number in range(count)]
         self.std = std
 
-    def posterior(self, index):
-        mean = torch.full((1, 2, 6, 3, 4), float(index)) + torch.arange(6.0)[:, None, None] / 10
+    def latent_shape(self, index):
+        return 2, 6, 3, 4
+
+    def posterior(self, index, slices=slice(None)):
+        mean = (torch.full((1, 2, 6, 3, 4), float(index)) + torch.arange(6.0)[:, None, None] / 10)[:, :, slices]
         return Posterior(mean, None if self.std is None else torch.full_like(mean, 2 * torch.tensor(self.std).log()))
 
     def text(self, index):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ctgen.errors import ConfigError
 from ctgen.volume import Volume
 from ctgen.volume.body import body_centre_mm
-from ctgen.volume.resample import clip_padding, crop_or_pad, fit, resample
+from ctgen.volume.resample import crop_or_pad, fit, resample
 
 SPACINGS = st.tuples(*[st.floats(0.5, 6.0)] * 3)
 
@@ -127,18 +127,18 @@ def patient(centre: tuple[int, int], depth: int = 20, table: bool = True) -> Vol
 
 @pytest.mark.parametrize("table", [False, True])
 def test_fit_centres_the_body_and_not_the_table(table: bool) -> None:
-    result = fit(patient((45, 60), table=table), (3.0, 3.0, 3.0), (16, 64, 64), fill_hu=-1000, pad_depth=False)
+    volume = patient((45, 60), table=table)
+    result = fit(volume, (16, 64, 64), fill_hu=-1000, centre_mm=body_centre_mm(volume))
     assert result.shape == (16, 64, 64)
-    assert result.hu.dtype == np.float32
-    assert result.hu.min() >= -1024
+    assert result.hu.dtype == np.int16
     tissue = np.argwhere(result.hu[8] == 40)
     assert (np.abs(tissue.mean(axis=0) - 31.5) <= 1.0).all()
 
 
 def test_fit_pads_depth_only_when_asked() -> None:
     short = patient((50, 50), depth=10)
-    assert fit(short, (3, 3, 3), (16, 64, 64), fill_hu=-1000, pad_depth=False).shape == (10, 64, 64)
-    padded = fit(short, (3, 3, 3), (16, 64, 64), fill_hu=-1000, pad_depth=True)
+    assert fit(short, (16, 64, 64), fill_hu=-1000).shape == (10, 64, 64)
+    padded = fit(short, (16, 64, 64), fill_hu=-1000, pad_depth=True)
     assert padded.shape == (16, 64, 64)
     assert (padded.hu[0] == -1000).all()
 
@@ -146,21 +146,23 @@ def test_fit_pads_depth_only_when_asked() -> None:
 def test_fit_survives_a_volume_without_a_body() -> None:
     empty = Volume.canonical(np.full((5, 20, 20), -1000, np.int16), (3, 3, 3))
     assert body_centre_mm(empty) is None
-    assert fit(empty, (3, 3, 3), (5, 8, 32), fill_hu=-1000, pad_depth=True).shape == (5, 8, 32)
+    assert fit(empty, (5, 8, 32), fill_hu=-1000, centre_mm=None, pad_depth=True).shape == (5, 8, 32)
 
 
 def test_fit_refuses_what_is_not_canonical() -> None:
     volume = patient((50, 50))
     with pytest.raises(ConfigError, match="canonical"):
-        fit(Volume(volume.hu, volume.affine @ np.diag([1, -1, 1, 1])), (3, 3, 3), (8, 8, 8), fill_hu=0, pad_depth=False)
+        fit(Volume(volume.hu, volume.affine @ np.diag([1, -1, 1, 1])), (8, 8, 8), fill_hu=0)
 
 
-def test_padding_becomes_air() -> None:
+def test_padding_becomes_air_before_it_is_blurred_into_its_surroundings() -> None:
     volume = patient((50, 50))
-    assert clip_padding(volume).hu.min() == -1024
-    assert clip_padding(volume).hu.dtype == np.int16
-    clean = clip_padding(volume)
-    assert clip_padding(clean) is clean
+    clean = Volume(np.maximum(volume.hu, np.int16(-1024)), volume.affine)
+    for spacing in ((3.0, 3.0, 3.0), (6.0, 7.0, 5.0)):
+        raised = resample(volume, spacing, floor_hu=-1024)
+        np.testing.assert_array_equal(raised.hu, resample(clean, spacing).hu)
+        assert raised.hu.min() >= -1024
+    assert resample(volume, (6.0, 7.0, 5.0)).hu.min() < -1500
 
 
 def test_speed() -> None:
