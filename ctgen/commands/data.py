@@ -1,4 +1,4 @@
-"""``ctgen data``: simulate chest CT, import DICOM, check a data set, look at volumes."""
+"""``ctgen data``: simulate chest CT, import DICOM, check a data set, verify a cache, look at volumes."""
 
 from __future__ import annotations
 
@@ -133,6 +133,38 @@ def import_(
         console.say(f"what leads back to patients is in {private_folder(out, options)}: keep it to yourself")
         if anonymise and reports is not None:
             console.warn("report texts were copied as they are: ctgen does not find names in free text")
+
+
+@app.command()
+def verify(
+    path: Annotated[
+        Path, typer.Argument(metavar="CACHE", help="A folder RUN/encode-..., or RUN for its newest.", show_default=False)
+    ],
+    cases: Annotated[int, typer.Option(min=0, metavar="N", help="Cases to decode; all are read.")] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check a latent cache: every case against its checksums, a sample decoded against the prepared volumes.
+
+    Reports PSNR, range, values that are not finite, the latents' scale by channel, text features. Exit code 1: something is
+    wrong.
+
+    \b
+    Examples:
+      ctgen data verify runs/ctflow
+      ctgen data verify runs/ctflow/encode-1a2b3c4d --cases 20 --json
+    """
+    import json
+
+    from ctgen.console import Console
+    from ctgen.host import Host
+    from ctgen.stages.verify import verify as check_cache
+
+    with Console(quiet=quiet or as_json) as console:
+        found = check_cache(path, cases=cases, host=Host.discover(), console=console)
+        console.result(json.dumps(found.to_json(), indent=1) if as_json else "\n".join(found.lines()))
+    if not found.right:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from ctgen.interfaces import Posterior
 
 LARGEST_ROUNDING = 0.01
@@ -69,15 +67,6 @@ def half_warning(found: Mapping[str, Any]) -> str:
             f"{half['flushed']:.1%} of them to 0: their scale is unusual, are these the right weights?"
         )
     return ""
-
-
-def finalised_stats(latents: Sequence[torch.Tensor]) -> dict[str, list[float]]:
-    """Mean and standard deviation by channel over finalised latents (1, c, d, h, w): 0 and 1 if scale and shift are right."""
-    columns = torch.cat([latent[0].flatten(1).double() for latent in latents], dim=1)
-    return {
-        "mean": [_short(value) for value in columns.mean(1).tolist()],
-        "std": [_short(value) for value in columns.std(1, unbiased=False).tolist()],
-    }
 
 
 def _std(total: float, squares: float, count: int) -> float:

@@ -77,7 +77,7 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         if not (folder / PLAN).is_file():
             make_plan(
                 folder,
-                [Job(case_id, _key(prepared, case_id)) for case_id in prepared.ids()],
+                [Job(case_id, case_key(prepared, case_id)) for case_id in prepared.ids()],
                 earlier,
                 recipe.encode.shard_cases,
             )
@@ -99,7 +99,7 @@ def own_device() -> torch.device:
     return device()
 
 
-def _key(prepared: PreparedCases, case_id: str) -> str:
+def case_key(prepared: PreparedCases, case_id: str) -> str:
     """What a case's latents and features are computed from: its voxels and its prompt."""
     return fingerprint([prepared.record(case_id)["voxels_sha256"], asdict(prepared.prompt(case_id))])
 
