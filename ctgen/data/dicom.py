@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from ctgen.atomic import fingerprint
 from ctgen.data.dicom_config import DicomConfig
 from ctgen.data.dicom_mapping import read_reports, write_mapping
 from ctgen.data.splits import split_by_patient
+from ctgen.dicom.config import DicomReading
 from ctgen.dicom.plane import Rejected
 from ctgen.dicom.reading import header_of, read_series
 from ctgen.dicom.series import LeftOut, Series, find_series
 from ctgen.dicom.tree import open_private, scan
 from ctgen.errors import DataError
-from ctgen.interfaces import Case, Report, Skipped, Split
+from ctgen.interfaces import Case, Origin, Report, Skipped, Split
 
 
 class DicomDataset:
@@ -56,6 +59,21 @@ class DicomDataset:
         row = self._rows.get(case_id)
         meta = {**series_facts(series), "patient": series.patient(), "notes": list(volume.meta["notes"])}
         return Case(case_id, volume, self._report(case_id), row.labels if row else None, self._splits[case_id], meta)
+
+    def origin(self, index: int) -> Origin:
+        """By names, sizes and times of change; no path is handed out, because those of a hospital's export may hold names."""
+        case_id = self.ids[index]
+        series, report, row = self._series[case_id], self._report(case_id), self._rows.get(case_id)
+        states = [(name, (series.root / name).stat()) for name in series.files]
+        facts = {
+            "files": fingerprint([[name, state.st_size, state.st_mtime_ns] for name, state in states]),
+            "reading": DicomReading.model_validate(self.config.model_dump(include=set(DicomReading.model_fields))).identity(),
+            "report": asdict(report) if report else None,
+            "labels": row.labels if row else None,
+            "patient": series.patient(),
+            "split": self._splits[case_id],
+        }
+        return Origin((), facts)
 
     def split_of(self, case_id: str) -> Split:
         """Known without reading the scan."""

@@ -602,3 +602,22 @@ def test_a_file_that_vanished_is_told_without_its_path(tmp_path):
     with pytest.raises(VolumeError, match="image 6: its file cannot be read: No such file") as caught:
         read_series(series, DicomReading())
     assert "Mustermann" not in str(caught.value)
+
+
+def test_a_signed_padding_value_in_an_unsigned_field(tmp_path):
+    for index in range(12):
+        pixels = stored(index).astype(np.int16)
+        pixels[0] = -2000
+        ds = slice_dataset(index, (-10, -20, 2 * index), PixelData=pixels.tobytes(), PixelRepresentation=1)
+        ds.BitsStored, ds.HighBit = 16, 15
+        ds.add_new("PixelPaddingValue", "US", 63536)
+        save(ds, tmp_path / f"{index}")
+    assert (one(tmp_path).hu[:, 0] == -1024).all()
+
+
+def test_frames_of_reference_are_not_mixed(tmp_path):
+    write_series(tmp_path / "1")
+    write_series(tmp_path / "2", origin=(-10, -20, -6.0), FrameOfReferenceUID=uid("moved"), SOPInstanceUID=uid("x"))
+    first, second = usable(tmp_path)
+    assert first.affine[2, 3] == -30
+    assert second.affine[2, 3] == -6
