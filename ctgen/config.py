@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import Self
 
 from ctgen.interfaces import Sizes
 
@@ -29,3 +30,7 @@ class ComponentConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """JSON-ready fields that determine results, for fingerprints."""
         return self.model_dump(mode="json", exclude=set(self.neutral))
+
+    def without_files(self) -> Self:
+        """A config of the same sizes that reads no weights, for estimates. Override it if other fields name files as well."""
+        return self.model_copy(update={"weights": "random"}) if "weights" in type(self).model_fields else self

@@ -53,6 +53,13 @@ def validate(
         list[str],
         typer.Argument(metavar="RECIPE...", help="Recipe files or presets; key=value applies to all.", show_default=False),
     ],
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Also parameters, operations and memory, with nothing allocated.")
+    ] = False,
+    memory: Annotated[
+        float | None, typer.Option(metavar="GB", help="With --estimate: the memory to fit into.  [default: this device's]")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="With --estimate: print JSON.")] = False,
 ) -> None:
     """Check recipes; report every mistake with its place.
 
@@ -62,10 +69,11 @@ def validate(
     Examples:
       ctgen validate recipes/*.yaml
       ctgen validate recipes/ctflow.yaml prepare.size=[96,192,192]
+      ctgen validate recipes/ctflow-ct-rate.yaml train.batch=4 --estimate --memory 80
     """
     from ctgen.commands.validating import validate_all
 
-    if not validate_all(recipes):
+    if not validate_all(recipes, estimate=estimate, memory_gb=memory, as_json=json):
         raise typer.Exit(2)
 
 

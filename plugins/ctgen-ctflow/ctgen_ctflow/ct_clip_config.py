@@ -40,6 +40,8 @@ class CtClipConfig(ComponentConfig):
     """Width of the CLIP latent (published: 512): also loads ``to_text_latent``, for scores. None: no projection."""
     vocabulary: Annotated[WeightsRef, AfterValidator(_vocabulary)] = "mini"
     """WordPiece vocabulary: "mini" (shipped), a vocab.txt, a tokenizer.json, the folder of either, or hf:owner/name."""
+    vocabulary_size: PositiveInt | None = None
+    """Rows of the word table; None: as many as the vocabulary has words."""
     weights: WeightsRef = "mini"
     """"mini" (shipped), "random", CT-CLIP_v2.pt, or a safetensors file of ours."""
 
@@ -50,6 +52,11 @@ class CtClipConfig(ComponentConfig):
         if self.positions is not None and self.positions < self.max_tokens:
             raise ValueError(f"positions {self.positions} is less than max_tokens {self.max_tokens}")
         return self
+
+    def without_files(self) -> Self:
+        """Another vocabulary has the same sizes only if ``vocabulary_size`` states them."""
+        update = {"weights": "random", **({"vocabulary": "mini"} if self.vocabulary_size else {})}
+        return self.model_copy(update=update)
 
     def text_spec(self) -> TextSpec:
         return TextSpec(

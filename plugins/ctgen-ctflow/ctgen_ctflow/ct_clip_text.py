@@ -46,13 +46,17 @@ class CtClipText(nn.Module):
         self.counts = TextCounts()
         path = locate(config.weights, component="ct-clip", shipped=SHIPPED, how_to_get=ct_clip_layout.HOW_TO_GET)
         self.tokeniser = open_vocabulary(config.vocabulary, config.max_tokens)
+        if config.vocabulary_size is not None and config.vocabulary_size < self.tokeniser.size:
+            raise ConfigError(
+                f"ct-clip: vocabulary_size {config.vocabulary_size} is less than the {self.tokeniser.size} words of the vocabulary"
+            )
         sizes = TextSizes(
             layers=config.layers,
             width=config.width,
             heads=config.heads,
             feed_forward=config.feed_forward,
             positions=config.positions or config.max_tokens,
-            vocabulary=self.tokeniser.size,
+            vocabulary=config.vocabulary_size or self.tokeniser.size,
         )
         self.text_transformer = text_tower(sizes, padding=self.tokeniser.padding, dropout=config.dropout)
         if config.latent is not None:

@@ -28,10 +28,8 @@ def test_training_times_follow_their_distribution(fields: dict[str, object]) -> 
     config = FlowMatchingConfig(**fields)
     times = FlowMatching(config).training_times(20_000, torch.Generator().manual_seed(7))
     plain = times / (config.shift - (config.shift - 1) * times)
-    if config.times == "uniform":
-        ranks = plain
-    else:
-        ranks = torch.special.ndtr((torch.logit(plain) - config.mean) / config.std)
+    normal = torch.special.ndtr((torch.logit(plain) - config.mean) / config.std)
+    ranks = plain if config.times == "uniform" else normal
     found, steps = ranks.sort().values, torch.arange(20_000, dtype=torch.float64) / 20_000
     assert max((found - steps).max().item(), (steps + 1 / 20_000 - found).max().item()) < 1.63 / 20_000**0.5, "1 % level"
 

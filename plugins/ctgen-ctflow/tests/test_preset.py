@@ -2,9 +2,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from ctgen_ctflow.configs import SIZES
 
 from ctgen import Host, load_recipe
+
+
+def test_the_ct_rate_recipe_says_what_the_preset_says(tmp_path: Path) -> None:
+    """It is written out with comments; its numbers must not drift away."""
+    recipes = Path(__file__).parents[3] / "recipes"
+    if not recipes.is_dir():
+        pytest.skip("the recipes of the source tree are not here")
+    host = Host.discover()
+    written = load_recipe(recipes / "ctflow-ct-rate.yaml", host=host).as_dict()
+    plain = tmp_path / "r.yaml"
+    plain.write_text(f"extends: preset:ctflow\ndata: {{use: folder, root: {tmp_path}}}\n")
+    preset = load_recipe(plain, host=host).as_dict()
+    # what the published files say of themselves, needed to know sizes without them
+    assert written["text_encoder"].pop("vocabulary_size") == 30522
+    del preset["text_encoder"]["vocabulary_size"]
+    different = {key for key in preset if written[key] != preset[key]}
+    assert different == {"name", "data", "metrics"}
+    differences = (written["schedule"]["sigma_min"], written["rollout"]["start_probability"], written["train"]["steps"])
+    assert differences == (1e-5, 0.5, 1_000_000)
 
 
 def test_the_preset_is_the_published_model(tmp_path: Path) -> None:
