@@ -188,7 +188,8 @@ def _check_teacher(rollout: Any, shape: tuple[int, int, int], depth: int, marker
         return
     real, what = _volume(shape, 0, depth) + 0.5, f"generate block-wise from {depth} real slices"
     given = real.clone()
-    kept, contexts = _Copy(shape, depth, None, noise=True), []
+    kept = _Copy(shape, depth, None, noise=True)
+    contexts: list[tuple[int, Tensor | None]] = []
 
     def denoise(**asked: Any) -> Tensor:
         contexts.append((asked["start"], asked["context"]))

@@ -25,8 +25,8 @@ class LatentFlowConfig(ComponentConfig):
     """Standard deviation of noise added to the context, so that the network learns to forgive its own errors. It is told to
     backbones that listen (stdit: context_level_input); CTFlow's does not."""
     context_noise_levels: Literal["fixed", "uniform"] = "fixed"
-    """"uniform": each sample's level is drawn between 0 and ``context_noise``, for a backbone that is told; sample.context_noise
-    then chooses one."""
+    """"uniform": each sample's level is drawn between 0 and ``context_noise``, for a backbone that is told;
+    sample.context_noise then chooses one."""
     text_dropout: Probability = 0.0
     """Share of samples that see the null text; guidance needs some."""
     context_dropout: Probability = 0.0
