@@ -41,31 +41,6 @@ def component_codec(autoencoder: object) -> Codec:
     return run
 
 
-def taef1_codec(folder: Path) -> Codec:
-    from diffusers import AutoencoderTiny
-    from safetensors.torch import load_file
-
-    network = AutoencoderTiny(latent_channels=16, scaling_factor=1.0, shift_factor=0.0)
-    # the original file counts a clamp as the decoder's layer 0; diffusers does it outside its numbered layers
-    decoder = load_file(str(folder / "taef1_decoder.safetensors"))
-    encoder = load_file(str(folder / "taef1_encoder.safetensors"))
-    state = {key if key.startswith("encoder.") else f"encoder.layers.{key}": value for key, value in encoder.items()}
-    for key, value in decoder.items():
-        number, _, rest = key.partition(".")
-        state[key if key.startswith("decoder.") else f"decoder.layers.{int(number) - 1}.{rest}"] = value
-    network.load_state_dict({key: value.float() for key, value in state.items()})
-    network.eval()
-
-    def run(hu: Tensor) -> Tensor:
-        # diffusers takes and gives images in [-1, 1] and converts to taesd's [0, 1] inside
-        image = ((hu.clamp(LOW, HIGH) - LOW) / (HIGH - LOW) * 2 - 1).expand(-1, 3, -1, -1)
-        latent = network.encode(image).latents
-        decoded: Tensor = (network.decode(latent).sample.mean(1, keepdim=True) + 1) / 2 * (HIGH - LOW) + LOW
-        return decoded
-
-    return run
-
-
 @torch.inference_mode()
 def measure(codec: Codec, slices: Tensor) -> tuple[float, float, float, float]:
     """PSNR dB, SSIM, mean absolute error HU, seconds per slice; means over slices."""
@@ -93,7 +68,8 @@ def main() -> None:
     mini = host.create("autoencoder", "flux-vae", architecture="mini", weights=options.weights).eval()
     codecs = {
         f"flux-vae, {mini.weights.label}": component_codec(mini),
-        "TAEF1": taef1_codec(options.taef1),
+        # [-1, 1] is what it was trained on
+        "TAEF1": component_codec(host.create("autoencoder", "taef1", weights=str(options.taef1), range=(-1.0, 1.0)).eval()),
         "tiny-ae (DCT)": component_codec(host.create("autoencoder", "tiny-ae", channels=16, cell=8)),
     }
     rows: list[dict[str, object]] = []

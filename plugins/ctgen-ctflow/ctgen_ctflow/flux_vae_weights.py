@@ -11,15 +11,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ctgen.atomic import read_json
 from ctgen.errors import CheckpointError
 from ctgen_ctflow.flux_vae_config import FluxVaeConfig
+from ctgen_ctflow.flux_vae_files import Stored, differences, read_stored, some
 
 Layout = Literal["ctgen", "diffusers", "bfl"]
 HOW_TO_GET = (
@@ -27,15 +26,14 @@ HOW_TO_GET = (
     "accept its terms there, then `hf download black-forest-labs/FLUX.1-schnell --include 'vae/*' --local-dir flux`, "
     "and set autoencoder.weights=flux/vae"
 )
-FILES = ("diffusion_pytorch_model.safetensors", "ae.safetensors")
-"""Names looked for in a folder, in this order."""
+BFL_FILE = "ae.safetensors"
 BFL_GROUPS = 32
 """Groups of every norm in Black Forest Labs' code; shapes do not show them."""
-_MARKS: tuple[tuple[Layout, str], ...] = (
-    ("ctgen", "vae.encoder.down_blocks."),
-    ("diffusers", "encoder.down_blocks."),
-    ("bfl", "encoder.down.0."),
-)
+_MARKS: dict[Layout, re.Pattern[str]] = {
+    "ctgen": re.compile(r"vae\.(en|de)coder\.(down|up)_blocks\."),
+    "diffusers": re.compile(r"(en|de)coder\.(down|up)_blocks\."),
+    "bfl": re.compile(r"(en|de)coder\.(down|up)\.\d+\."),
+}
 _BFL_WORDS = (
     (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
     (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
@@ -49,7 +47,6 @@ _BFL_WORDS = (
     (r"\.nin_shortcut\.", ".conv_shortcut."),
     (r"\.norm_out\.", ".conv_norm_out."),
 )
-LISTED = 8
 
 
 def read(path: Path, config: FluxVaeConfig, wanted: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -57,64 +54,60 @@ def read(path: Path, config: FluxVaeConfig, wanted: Mapping[str, Tensor]) -> tup
 
     CheckpointError names the layout and lists what does not fit ``config``.
     """
-    file = _file(path)
-    state, metadata = _tensors(file)
-    layout = layout_of(state, file)
-    groups = _groups(metadata)
+    stored = read_stored(path, "flux-vae", also=(BFL_FILE,), how_to_get=HOW_TO_GET)
+    layout = layout_of(stored.tensors, stored.path, wanted)
+    state = in_our_names(stored.tensors, layout)
+    metadata, groups = dict(stored.metadata), _groups(stored.metadata)
+    problems: list[str] = []
     if layout == "bfl":
-        state, groups = dict(_from_bfl(state)), BFL_GROUPS
-    elif layout == "diffusers":
-        state = {f"vae.{key}": value for key, value in state.items()}
-        if (file.parent / "config.json").is_file():
-            stored = read_json(file.parent / "config.json")
-            groups = stored.get("norm_num_groups")
-            names = (("scale", "scaling_factor"), ("shift", "shift_factor"))
-            metadata = {ours: str(stored[theirs]) for ours, theirs in names if stored.get(theirs) is not None}
-    problems = _differences(state, wanted)
+        groups = BFL_GROUPS
+    elif layout == "diffusers" and stored.settings:
+        groups = stored.settings.get("norm_num_groups")
+        names = (("scale", "scaling_factor"), ("shift", "shift_factor"))
+        metadata = {ours: str(stored.settings[theirs]) for ours, theirs in names if stored.settings.get(theirs) is not None}
+        problems += _unlike(stored)
     if groups not in (None, config.norm_groups):
-        problems.insert(0, f"norm groups: file {groups}, config {config.norm_groups}")
+        problems.append(f"norm groups: file {groups}, config {config.norm_groups}")
+    problems += differences(state, wanted)
     if problems:
-        shown = problems[:LISTED] + ([f"... and {len(problems) - LISTED} more"] if len(problems) > LISTED else [])
         raise CheckpointError(
-            f"flux-vae: {file} ({layout} layout) does not fit architecture {config.architecture!r} with widths "
-            f"{config.channels}; {len(problems)} differences:\n  " + "\n  ".join(shown),
+            f"flux-vae: {stored.path} ({layout} layout, {len(state)} tensors) does not fit architecture "
+            f"{config.architecture!r} with widths {config.channels}, which has {len(wanted)}:\n  " + "\n  ".join(problems),
             hint=_fields(state, groups),
         )
     return {key: value.float() for key, value in state.items()}, metadata
 
 
-def layout_of(names: Mapping[str, object], file: Path) -> Layout:
-    """By the names alone; CheckpointError if they are none of ours."""
-    for layout, mark in _MARKS:
-        if any(name.startswith(mark) for name in names):
-            return layout
-    some = ", ".join(sorted(names)[:3]) or "no tensors"
+def layout_of(tensors: Mapping[str, Tensor], path: Path, wanted: Mapping[str, Tensor]) -> Layout:
+    """By the names alone; CheckpointError, with the layout that comes nearest, unless they are those of exactly one."""
+    found = [layout for layout, mark in _MARKS.items() if any(mark.match(name) for name in tensors)]
+    if len(found) == 1:
+        return found[0]
+    what = f"mixes the layouts {' and '.join(found)}" if found else "is in none of the layouts that flux-vae reads"
+    shared = {layout: in_our_names(tensors, layout).keys() & wanted.keys() for layout in _MARKS}
+    nearest = max(shared, key=lambda layout: len(shared[layout]))
+    count = len(shared[nearest])
     raise CheckpointError(
-        f"flux-vae: {file} is in none of the layouts of diffusers (encoder.down_blocks.*), Black Forest Labs (encoder.down.*) "
-        f"and ctgen (vae.*); it holds {some}" + (" ..." if len(names) > 3 else ""),
+        f"flux-vae: {path} {what}:\n"
+        "  expected the names of diffusers (encoder.down_blocks.*), Black Forest Labs (encoder.down.*) or ctgen "
+        "(vae.encoder.down_blocks.*)\n"
+        f"  found {len(tensors)} tensors: {some(sorted(tensors)) or 'none'}\n"
+        f"  nearest is {nearest}: {count} of {len(wanted)} names found, {len(wanted) - count} missing, "
+        f"{len(tensors) - count} unexpected",
         hint=HOW_TO_GET,
     )
 
 
-def _file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    for name in FILES:
-        if (path / name).is_file():
-            return path / name
-    raise CheckpointError(f"flux-vae: {path} holds neither {' nor '.join(FILES)}", hint=HOW_TO_GET)
-
-
-def _tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(str(file), framework="pt") as handle:
-            return {key: handle.get_tensor(key) for key in handle.keys()}, dict(handle.metadata() or {})  # noqa: SIM118 - no dict
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"flux-vae: {file} is not a readable safetensors file: {error}", hint=HOW_TO_GET) from error
+def in_our_names(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Names and shapes of our state dict: diffusers' behind ``vae.``."""
+    if layout == "bfl":
+        return dict(_from_bfl(tensors))
+    prefix = "vae." if layout == "diffusers" else ""
+    return {prefix + key: value for key, value in tensors.items()}
 
 
 def _from_bfl(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Names and shapes of diffusers; up levels count the other way round, attention is linear and not a 1 x 1 convolution."""
+    """Up levels count the other way round, attention is linear and not a 1 x 1 convolution."""
     ups = 1 + max((int(found[1]) for key in state if (found := re.match(r"decoder\.up\.(\d+)\.", key))), default=0)
     for key, value in state.items():
         name = re.sub(r"^decoder\.up\.(\d+)\.", lambda found: f"decoder.up.{ups - 1 - int(found[1])}.", key)
@@ -124,23 +117,22 @@ def _from_bfl(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         yield f"vae.{name}", value[:, :, 0, 0] if linear else value
 
 
+def _unlike(stored: Stored) -> Iterator[str]:
+    """What config.json says that tensors do not show."""
+    same: dict[str, tuple[Any, ...]] = {"_class_name": (None, "AutoencoderKL"), "act_fn": (None, "silu", "swish")}
+    for key, accepted in same.items():
+        if (value := stored.settings.get(key)) not in accepted:
+            yield f"{key}: config.json {value!r}, flux-vae {accepted[1]!r}"
+
+
 def _groups(metadata: Mapping[str, str]) -> int | None:
-    """Norm groups of the component that a file of ours was made with, if it says so."""
-    fields = json.loads(metadata.get("component", "{}"))
-    known = {name: fields[name] for name in ("architecture", "groups") if name in fields}
+    """Norm groups of a ctgen file: its metadata hold the component's config."""
+    try:
+        fields = json.loads(metadata.get("component", "{}"))
+    except ValueError:
+        return None
+    known = {name: fields[name] for name in ("architecture", "groups") if name in fields} if isinstance(fields, dict) else {}
     return FluxVaeConfig.model_validate({"weights": "random", **known}).norm_groups if known else None
-
-
-def _differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    def shape(tensors: Mapping[str, Tensor], key: str) -> str:
-        return "x".join(map(str, tensors[key].shape)) if key in tensors else "absent"
-
-    keys = sorted(state.keys() | wanted.keys())
-    return [
-        f"{key}: file {shape(state, key)}, config {shape(wanted, key)}"
-        for key in keys
-        if shape(state, key) != shape(wanted, key)
-    ]
 
 
 def _fields(state: Mapping[str, Tensor], groups: int | None) -> str:
@@ -148,11 +140,13 @@ def _fields(state: Mapping[str, Tensor], groups: int | None) -> str:
     widths: list[int] = []
     while (key := f"vae.encoder.down_blocks.{len(widths)}.resnets.0.conv1.weight") in state:
         widths.append(state[key].shape[0])
-    first, last = (state.get(f"vae.encoder.{name}.weight", torch.empty(0, 0)) for name in ("conv_in", "conv_out"))
+    ends = [state.get(f"vae.encoder.{name}.weight", torch.empty(0, 0)) for name in ("conv_in", "conv_out")]
+    if not widths or any(end.ndim < 2 or not end.numel() for end in ends):
+        return f"the file is not a whole autoencoder\n{HOW_TO_GET}"
     layers = sum(re.fullmatch(r"vae\.encoder\.down_blocks\.0\.resnets\.\d+\.conv1\.weight", key) is not None for key in state)
     attention = any(".mid_block.attentions." in key for key in state)
     return (
-        f"the file was made with widths {widths}, layers {layers}, latent_channels {last.shape[0] // 2}, "
-        f"image_channels {first.shape[1]}, mid_attention {str(attention).lower()}"
+        f"the file was made with widths {widths}, layers {layers}, latent_channels {ends[1].shape[0] // 2}, "
+        f"image_channels {ends[0].shape[1]}, mid_attention {str(attention).lower()}"
         + (f", groups {groups}" if groups is not None else "")
     )
