@@ -15,7 +15,7 @@ from ctgen.atomic import sha256_of, stable_hash
 from ctgen.errors import CheckpointError, MissingFileError, StageError
 from ctgen.interfaces import WeightsInfo
 from ctgen.stages.plan import MODULES, trains
-from ctgen.stages.processes import world_size
+from ctgen.stages.processes import joined, world_size
 
 if TYPE_CHECKING:
     from ctgen.recipe import Recipe
@@ -119,9 +119,7 @@ def weights_labels(components: Mapping[str, Any]) -> dict[str, str]:
 def device() -> torch.device:
     """The accelerator if there is one, else the CPU; under torchrun, this process's."""
     if world_size() > 1:
-        from accelerate import PartialState
-
-        found: torch.device = PartialState().device
+        found: torch.device = joined().device
         return found
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from ctgen.errors import StageError
 
@@ -37,9 +38,16 @@ def require_one_process(stage: str, recipe: str) -> None:
 def wait_for_everyone() -> None:
     """A barrier over torchrun's processes; nothing alone."""
     if world_size() > 1:
-        from accelerate import PartialState
+        joined().wait_for_everyone()
 
-        PartialState().wait_for_everyone()
+
+def joined() -> Any:
+    """Accelerate's state of this process among torchrun's, which it joins at the first call."""
+    import torch
+    from accelerate import PartialState
+
+    # told that there is only a CPU, it joins over gloo; not told, each process would be alone
+    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 def wait_for_files(paths: Iterable[Path], check: Callable[[], None]) -> None:
