@@ -552,8 +552,9 @@ def test_the_index_spares_reading_what_is_known(tmp_path):
     assert again.rejected == first.rejected
     files[0].unlink()
     save(slice_dataset(3, (1, 2, 3)), files[3])
+    files[5].touch()
     changed = scan(tmp_path / "src", private=private)
-    assert changed.headers_read == 1
+    assert changed.headers_read == 2
     assert changed.planes == scan(tmp_path / "src").planes
     (private / INDEX).write_bytes(b"damaged")
     assert scan(tmp_path / "src", private=private).planes == changed.planes
@@ -621,3 +622,9 @@ def test_frames_of_reference_are_not_mixed(tmp_path):
     first, second = usable(tmp_path)
     assert first.affine[2, 3] == -30
     assert second.affine[2, 3] == -6
+
+
+def test_instance_numbers_do_not_order_slices(tmp_path):
+    for index in range(12):
+        save(slice_dataset(index, (-10, -20, -30 + 2 * index), InstanceNumber=(index * 5) % 12), tmp_path / f"{index}")
+    assert np.array_equal(one(tmp_path).hu, wanted_hu())
