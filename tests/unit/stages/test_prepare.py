@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from ctgen.data.folder import FolderDataset
 from ctgen.data.prepared import PreparedCases
-from ctgen.errors import DataError
+from ctgen.errors import DataError, StageError
 from ctgen.interfaces import Case
 from ctgen.recipe.settings import PrepareSettings
 from ctgen.stages import run
@@ -18,7 +24,7 @@ from ctgen.testing import phantom
 from ctgen.volume import Volume
 from ctgen.volume.io import write_volume
 
-from .tiny import RECIPE, Said, load, read, stage_folder, write_recipe
+from .tiny import RECIPE, Said, load, read, stage_folder, write_recipe, write_scans
 
 SETTINGS = PrepareSettings(size=(8, 16, 16), spacing_mm=(20, 20, 20), min_depth_mm=100)
 
@@ -168,3 +174,124 @@ def test_a_volume_without_any_body_or_lung_is_left_out_or_kept_but_never_fails(t
     assert "no chest" in prepare_case(Case("a", flat), SETTINGS, tmp_path)["reason"]
     open_gate = SETTINGS.model_copy(update={"min_lung_fraction": 0.0})
     assert prepare_case(Case("b", flat), open_gate, tmp_path)["shape"] == [8, 16, 16]
+
+
+KEEP = SETTINGS.model_copy(update={"spacing_mm": "keep", "size": (16, 24, 24)})
+
+
+def test_the_scans_own_spacing_may_be_kept(tmp_path):
+    """No voxel is changed, and each case says its spacing."""
+    scan = phantom((20, 32, 30), (9.0, 7.5, 8.0), seed=3)
+    record = prepare_case(Case("a", scan), KEEP, tmp_path)
+    assert record["spacing_mm"] == [9.0, 7.5, 8.0]
+    grid = np.load(tmp_path / "cases" / "a.npy")
+    assert grid.shape == (16, 24, 24) and grid.dtype == np.int16
+    start = [round(float(place)) for place in np.linalg.solve(scan.affine, np.array(record["affine"])[:, 3])[:3]]
+    window = tuple(slice(first, first + size) for first, size in zip(start, grid.shape, strict=True))
+    assert np.array_equal(grid, np.maximum(scan.hu[window], -1000))
+    assert record["hu_range"] == [int(grid.min()), int(grid.max())]
+
+
+def test_training_is_told_each_scans_spacing(tmp_path):
+    path = write_recipe(tmp_path, RECIPE.replace("spacing_mm: [20, 20, 20]", "spacing_mm: keep"), count=2)
+    write_volume(phantom((16, 32, 32), (11.0, 12.0, 12.0), seed=7), tmp_path / "scans" / "wide.nii.gz")
+    result = run(load(path, "data.valid=[scan0]"), run_dir=tmp_path / "run")
+    recorded = {case["id"]: case["spacing_mm"] for case in PreparedCases(result.folders["prepare"]).manifest["cases"]}
+    assert recorded["wide"] == pytest.approx([11, 12, 12])
+    assert recorded["scan0"] == pytest.approx([10, 10, 10])
+    # what is sampled for a case has that case's spacing
+    assert read(result.folders["sample"] / "scan0.json")["spacing_mm"] == pytest.approx([10, 10, 10])
+
+
+@pytest.mark.parametrize(
+    ("depth", "multiple", "slices"), [("crop", 1, 6), ("crop", 4, 4), ("pad", 1, 8), ("pad", 4, 8), ("crop", 8, 8)]
+)
+def test_slices_are_cropped_filled_up_and_made_to_divide(tmp_path, depth, multiple, slices):
+    settings = SETTINGS.model_copy(update={"depth": depth, "depth_multiple": multiple})
+    record = prepare_case(Case("a", phantom((12, 32, 32), (10.0, 10.0, 10.0))), settings, tmp_path)
+    assert record["shape"] == [slices, 16, 16]
+    grid = np.load(tmp_path / "cases" / "a.npy")
+    empty = [index for index, plane in enumerate(grid) if (plane == -1000).all()]
+    assert empty == ([] if slices <= 6 else [0, 7])
+
+
+def test_a_size_that_its_own_multiple_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match=r"size\[0\] = 90 slices is not a multiple of depth_multiple = 4"):
+        PrepareSettings(size=(90, 128, 128), depth_multiple=4)
+
+
+def test_a_spacing_that_no_body_fills_is_implausible(tmp_path):
+    record = prepare_case(Case("a", phantom((16, 32, 32), (400.0, 10.0, 10.0))), SETTINGS, tmp_path)
+    assert record["reason"].startswith("implausible spacing: it would cover 6400 mm")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_nobody_expected_is_quarantined_and_tried_again(tmp_path, monkeypatch, workers):
+    """A disk that fails for a moment must neither end the job nor cost the case for good."""
+    path, said = write_recipe(tmp_path, count=3), Said()
+    scan = tmp_path / "scans" / "scan1.nii.gz"
+    real, calls = FolderDataset.__getitem__, []
+
+    def failing(self, index):
+        calls.append(self.ids[index])
+        if self.ids[index] == "scan1":
+            raise OSError(5, "Input/output error", str(scan))
+        return real(self, index)
+
+    if workers == 1:
+        monkeypatch.setattr(FolderDataset, "__getitem__", failing)
+        run(load(path), run_dir=tmp_path / "run", until="prepare", console=said)
+        monkeypatch.undo()
+    else:
+        # in processes of its own nothing can be patched: a file that vanishes when it is its turn
+        (tmp_path / "site").mkdir()
+        (tmp_path / "site" / "sitecustomize.py").write_text(
+            "import ctgen.data.folder as f\nreal = f.FolderDataset.__getitem__\n"
+            "def get(self, i):\n    if self.ids[i] == 'scan1': raise OSError(5, 'Input/output error')\n"
+            "    return real(self, i)\n"
+            "f.FolderDataset.__getitem__ = get\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        command = [sys.executable, "-m", "ctgen", "run", str(path), "--run-dir", str(tmp_path / "run"), "--until", "prepare"]
+        done = subprocess.run([*command, "prepare.workers=2"], env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        said.lines += (done.stdout + done.stderr).splitlines()
+    folder = stage_folder(tmp_path / "run", "prepare")
+    assert len(PreparedCases(folder).ids()) == 2
+    assert any("scan1 is left out: not expected: OSError: [Errno 5] Input/output error" in line for line in said.lines)
+    # the stage is done; the next list of scans gives the case another chance
+    write_scans(tmp_path / "scans", 4)
+    run(load(path), run_dir=tmp_path / "run", until="prepare")
+    (newer,) = [other for other in (tmp_path / "run").glob("prepare-*") if other != folder]
+    assert len(PreparedCases(newer).ids()) == 4
+
+
+def test_a_worker_killed_by_the_system_says_what_to_do(tmp_path, monkeypatch):
+    path = write_recipe(tmp_path, count=2)
+
+    def killed(*arguments, **options):
+        def work(tasks):
+            raise TerminatedWorkerError("killed")
+            yield
+
+        return work
+
+    monkeypatch.setattr("ctgen.stages.prepare.Parallel", killed)
+    with pytest.raises(StageError, match="memory was full") as caught:
+        run(load(path, "prepare.workers=2"), run_dir=tmp_path / "run", until="prepare")
+    assert "prepare.workers=1" in caught.value.hint
+
+
+def test_the_manifest_says_from_which_bytes(prepared):
+    root, _, cases = prepared
+    for entry in cases.manifest["cases"]:
+        file = root / "scans" / f"{entry['id']}.nii.gz"
+        assert entry["source"] == {
+            "files": 1,
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "facts": entry["source"]["facts"],
+        }
+        assert entry["voxels_sha256"] == hashlib.sha256(np.ascontiguousarray(cases.array(entry["id"]))).hexdigest()
+    assert cases.manifest["settings"]["spacing_mm"] == [20.0, 20.0, 20.0]
+    assert "SHA-256" in cases.manifest["same_file"]
