@@ -144,6 +144,14 @@ class _Check:
             try:
                 latent = autoencoder.config.latent_spec()  # type: ignore[attr-defined]
                 latent.grid(prepare.size)
+                if prepare.depth == "crop" and prepare.depth_multiple % latent.stride[0]:
+                    self._add(
+                        self._place("prepare", "depth_multiple"),
+                        "prepare.depth_multiple",
+                        f"scans may keep any multiple of {prepare.depth_multiple} slices, "
+                        f"autoencoder {autoencoder.name!r} needs one of {latent.stride[0]}",
+                        f"set prepare.depth_multiple={latent.stride[0]}, or prepare.depth=pad",
+                    )
             except ValueError as error:
                 mark = self._place("prepare", "size")
                 self._add(mark, "prepare.size", str(error), f"autoencoder {autoencoder.name!r} sets the stride")

@@ -41,7 +41,7 @@ EXPECTED = [
     ("6:10", "rollout.use: missing 'use'", "available: blocks"),
     ("7:35", "objective.text_drop: expected a value of at most 1, got '1.5'", ""),
     ("8:10", "metrics: expected a list, got 'score'", "write metrics: ["),
-    ("9:43", "prepare.spacing_mm: expected a list such as [1, 2, 3], got '3'", ""),
+    ("9:43", "prepare.spacing_mm: expected 'keep' or a list such as [1, 2, 3], got '3'", ""),
     ("11:7", "train.lr: expected a value greater than 0, got '0'", ""),
     ("12:3", "train.stepz: unknown key", "did you mean 'steps'?"),
     ("13:14", "train.precision: expected 'no', 'bf16' or 'fp16', got 'bf61'", "did you mean 'bf16'?"),
@@ -220,3 +220,11 @@ def test_an_autoencoder_without_sizes_is_the_plugins_defect(fakes, host, full):
 def test_a_name_must_be_fit_for_a_folder(host, full, name):
     full.write_text(f"name: {name}\n" + full.read_text())
     assert one_problem(full, host).startswith(f"{full}:1:")
+
+
+def test_a_stride_along_d_needs_a_number_of_slices_that_it_divides(host, full):
+    overrides = ["autoencoder.stride=[4,8,8]", "prepare.size=[16,64,64]"]
+    text = one_problem(full, host, overrides)
+    assert "prepare.depth_multiple: scans may keep any multiple of 1 slices, autoencoder 'codec' needs one of 4" in text
+    for remedy in ("prepare.depth_multiple=4", "prepare.depth=pad"):
+        load_recipe(full, [*overrides, remedy], host=host)
