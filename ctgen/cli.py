@@ -112,6 +112,9 @@ def generate(
         int | None, typer.Option(min=1, metavar="N", help="Volumes denoised together.  [default: as the recipe says]")
     ] = None,
     head: Annotated[Path | None, typer.Option(metavar="SCAN", help="Continue this scan: its first block is kept.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(metavar="SCAN", help="Block-wise: each block from this scan's real slices below it.")
+    ] = None,
     format: Annotated[
         str | None, typer.Option(metavar="nifti|mha|dicom", help="File format.  [default: nifti, or by OUT's suffix]")
     ] = None,
@@ -135,7 +138,7 @@ def generate(
     from ctgen.host import Host
     from ctgen.sample.generate import GenerateOptions, generate_to_folder
 
-    options = GenerateOptions(seed, count, slices, spacing_mm, steps, head, format, batch)
+    options = GenerateOptions(seed, count, slices, spacing_mm, steps, head, format, batch, teacher)
     with Console(quiet=quiet) as console:
         generate_to_folder(source, wanted, out, options, host=Host.discover(), console=console)
 

@@ -48,6 +48,7 @@ class GenerateOptions:
     head: Path | None = None
     format: str | None = None
     batch: int | None = None
+    teacher: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,14 @@ def _jobs(
     """One job per report and draw, each with a file of its own; ConfigError if two would write the same file."""
     head = read_volume(options.head) if options.head is not None else None
     head_hash = sha256_of(options.head) if options.head is not None else None
-    slices = options.slices if options.slices is not None else _default_slices(context, options.spacing_mm)
+    teacher = read_volume(options.teacher) if options.teacher is not None else None
+    if head is not None and teacher is not None:
+        raise ConfigError(
+            "--head and --teacher exclude each other", hint="a head is continued; a teacher is followed all along"
+        )
+    slices = options.slices
+    if slices is None and teacher is None:
+        slices = _default_slices(context, options.spacing_mm)
     jobs: list[Job] = []
     taken: set[Path] = set()
     for case_id, report in reports:
@@ -175,9 +183,11 @@ def _jobs(
             if path in taken:
                 raise ConfigError(f"two of the volumes would be written to {path}", hint="give the reports other ids")
             taken.add(path)
-            request = CaseRequest(name, report, slices=slices, spacing_mm=options.spacing_mm, head=head)
+            request = CaseRequest(name, report, slices, options.spacing_mm, head=head, teacher=teacher)
             bare = path.name[: -len(suffix)]
             asked = _asked(context, request, options.seed, head_hash)
+            if options.teacher is not None:
+                asked["teacher"] = sha256_of(options.teacher)
             jobs.append(Job(path, path.with_name(f"{bare}.json"), path.with_name(f"{bare}.png"), request, asked))
     return jobs
 
@@ -190,8 +200,9 @@ def _write(context: Context, exporter: Exporter, job: Job, seed: int, generated:
         facts = sidecar(context, job.request, seed, generated, written) | {"request": job.asked}
         if generated.head_slices:
             facts["seam"] = seam(volume.hu, generated.head_slices)
-        if job.request.head is not None:
-            facts["head"] = {"file": job.request.head.meta["source"], "sha256": job.asked["head"]}
+        for name, scan in (("head", job.request.head), ("teacher", job.request.teacher)):
+            if scan is not None:
+                facts[name] = {"file": scan.meta["source"], "sha256": job.asked[name]}
         write_json(job.json, facts)
         overview(volume, job.png, title=job.request.report.findings[:110], boundaries=generated.boundaries)
         written.replace(job.path)

@@ -233,6 +233,20 @@ def test_a_continued_scan_keeps_its_place_and_reports_its_seam(run_dir, tmp_path
     assert volume.affine[2, 3] - 10.0 == pytest.approx(given.affine[2, 3] - 5.0, abs=1e-4)
 
 
+def test_a_teacher_is_followed_to_its_end(run_dir, tmp_path):
+    scan = head_scan(tmp_path)
+    (path,) = make(run_dir, tmp_path / "a.nii.gz", teacher=scan)
+    facts = told(path)
+    # 16 slices of 10 mm are 8 of the model's 20 mm; the recipe's blocks have 4
+    assert facts["mode"] == "block-wise" and facts["shape"][0] == 8 and facts["boundaries"] == [4]
+    assert facts["teacher"] == {"file": str(scan), "sha256": sha256_of(scan)} and facts["head_slices"] == 0
+    write_volume(phantom((16, 32, 32), (10.0, 10.0, 10.0), seed=10), scan)
+    with pytest.raises(ConfigError, match="made by another request"):
+        make(run_dir, tmp_path / "a.nii.gz", teacher=scan)
+    with pytest.raises(ConfigError, match="exclude each other"):
+        make(run_dir, tmp_path / "b.nii.gz", teacher=scan, head=scan)
+
+
 def test_another_scan_at_the_same_path_is_another_request(run_dir, tmp_path):
     scan = head_scan(tmp_path)
     make(run_dir, tmp_path / "a.nii.gz", head=scan)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ctgen.atomic import sha256_of
-from ctgen.errors import ConfigError
+from ctgen.errors import ConfigError, RecipeError
 from ctgen.stages import run
 from ctgen.volume.io import read_volume
 
@@ -96,6 +96,23 @@ def test_heads_of_the_real_cases_are_continued(sample):
     assert np.allclose(made.affine, read(prepared / "cases" / "scan0.json")["affine"])
     real = np.load(prepared / "cases" / "scan0.npy")[:4]
     assert np.corrcoef(real.ravel(), made.hu[:4].ravel())[0, 1] > 0.6
+
+
+def test_block_wise_follows_the_real_cases(sample):
+    folder = sample("sample.mode=block-wise", "sample.count=2")
+    facts = [read(folder / f"scan{number}.json") for number in range(2)]
+    assert all(one["mode"] == "block-wise" and one["head_slices"] == 0 and one["shape"] == [8, 16, 16] for one in facts)
+    prepared = stage_folder(folder.parent, "prepare")
+    assert np.allclose(read_volume(folder / "scan0.nii.gz").affine, read(prepared / "cases" / "scan0.json")["affine"])
+    free = read_volume(sample("sample.count=1") / "scan0.nii.gz").hu
+    # the first block has no slices below it in either mode; the second has real ones here
+    made = read_volume(folder / "scan0.nii.gz").hu
+    assert np.array_equal(made[:4], free[:4]) and not np.array_equal(made[4:], free[4:])
+
+
+def test_heads_without_their_mode_are_refused(recipe_path):
+    with pytest.raises(RecipeError, match="head_blocks is for mode gt-head"):
+        load(recipe_path, "sample.head_blocks=2")
 
 
 def test_a_head_as_long_as_the_case_is_an_error_with_numbers(sample):
