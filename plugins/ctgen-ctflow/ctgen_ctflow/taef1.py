@@ -21,10 +21,11 @@ HELD = 3
 
 
 class Taef1(SliceCodec):
-    """A drop-in for ``flux-vae`` with FLUX's weights: about 70 times less arithmetic, the same latents (finalised ones).
+    """A drop-in for ``flux-vae`` with FLUX's weights: a fourteenth of its arithmetic, the same latents (finalised ones).
 
     There is no variance: ``finalise`` draws nothing. ``precision: bfloat16`` keeps the first and the last convolution of each
-    half in float32.
+    half in float32; on real chest slices the reconstruction then differs from float32's by 51 to 56 dB PSNR (4 HU). With the
+    release's range [0, 0.8333] it restores slices 3 to 4 dB worse than with [-1, 1], on which it was trained.
     """
 
     config: Taef1Config
