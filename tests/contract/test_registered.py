@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from ctgen.atomic import write_text
 from ctgen.config import ComponentConfig
 from ctgen.errors import ConfigError, DataError, MissingFileError
 from ctgen.host import Host
@@ -55,11 +56,16 @@ def fields(component: Component, tmp_path: Path) -> dict[str, Any]:
     required = [name for name, field in component.config.model_fields.items() if field.is_required()]
     known: dict[str, Any] = {"weights": "random"}
     if "root" in required:
-        for index in range(2):
-            write_volume(phantom((60, 40, 40), (3.0, 8.0, 8.0), seed=index), tmp_path / "scans" / f"scan-{index}.nii.gz")
-            HOST.create("exporter", "builtin:dicom").write(
-                phantom((60, 40, 40), (3.0, 8.0, 8.0), seed=index), tmp_path / "scans" / f"scan-{index}.dicom"
-            )
+        # as CT-RATE lays them out: any data set of scans finds them, and the one of that name its table as well
+        base = tmp_path / "scans" / "dataset"
+        for number in (1, 2):
+            name = f"train_{number}/train_{number}_a/train_{number}_a_1.nii.gz"
+            write_volume(phantom((60, 40, 40), (3.0, 8.0, 8.0), seed=number), base / "train_fixed" / name)
+            series = base.parent / f"scan-{number}.dicom"
+            HOST.create("exporter", "builtin:dicom").write(phantom((60, 40, 40), (3.0, 8.0, 8.0), seed=number), series)
+        rows = "".join(f"train_{number}_a_1.nii.gz,,,Clear lungs.,\n" for number in (1, 2))
+        header = "VolumeName,ClinicalInformation_EN,Technique_EN,Findings_EN,Impressions_EN\n"
+        write_text(base / "radiology_text_reports" / "train_reports.csv", header + rows)
         known["root"] = str(tmp_path / "scans")
     missing = sorted(set(required) - set(known))
     if missing:

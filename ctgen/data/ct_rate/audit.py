@@ -200,7 +200,8 @@ def _equal(one: Path, other: Path) -> bool:
 def _exclude(copy: Copy, findings: Sequence[Finding], copies: Sequence[str]) -> Iterator[tuple[str, str]]:
     for finding in findings:
         if finding.kind in EXCLUDED and not finding.kind.startswith("copy"):
-            yield finding.subject.removesuffix(".nii.gz"), f"{finding.kind}: {finding.message}".replace("\n", " ")
+            why = finding.message.partition(";")[0].replace("\n", " ")
+            yield finding.subject.removesuffix(".nii.gz"), f"{finding.kind}: {why}"
         if finding.kind == "both-sides":
             for found in copy.volumes:
                 if found.name.patient == finding.subject and found.split == "train":

@@ -103,7 +103,9 @@ def locate(root: Path) -> Path:
     Raises MissingFileError, DataError if there is no CT-RATE layout.
     """
     if not root.is_dir():
-        raise MissingFileError(f"no folder at {root}", hint="give CT-RATE's top folder, which holds dataset/, or that folder")
+        raise MissingFileError(
+            f"CT-RATE: no folder at {root}", hint="give its top folder, which holds dataset/, or that folder"
+        )
     for base in (root / "dataset", root):
         if any((base / folder).is_dir() for folder in FOLDERS):
             return base

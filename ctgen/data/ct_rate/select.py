@@ -85,6 +85,9 @@ def _not_listed(copy: Copy, config: CtRateConfig) -> Callable[[Sequence[Found]],
 
 
 def _usable(copy: Copy, config: CtRateConfig) -> Callable[[Sequence[Found]], Ruled]:
+    # parsing metadata is most of the work of starting: only for filters that need it
+    of_scans = bool(config.kernels or config.slice_spacing_mm or config.pixel_spacing_mm or config.intensity == "csv-rescale")
+
     def reason(one: Found) -> str:
         if conflict := copy.conflict(one):
             return conflict
@@ -98,6 +101,8 @@ def _usable(copy: Copy, config: CtRateConfig) -> Callable[[Sequence[Found]], Rul
                 return f"not {missing[0]} (data.labels_required)"
             if present := [name for name in config.labels_excluded if labels.get(name) != 0]:
                 return f"{present[0]} (data.labels_excluded)"
+        if not of_scans:
+            return ""
         scan = copy.scan(one)
         if config.kernels and not any(_fits(scan.kernel, kernel) for kernel in config.kernels):
             return f"kernel {scan.kernel or 'not known'} (data.kernels)"
