@@ -38,7 +38,7 @@ def simulate(
     \b
     Examples:
       ctgen data simulate simulated/ --cases 8 --seed 1
-      ctgen data simulate copy/ --layout ct-rate --cases 60 --damage --size 24,24,24
+      ctgen data simulate copy/ --layout ct-rate --cases 60 --damage --size 32,40,40
     """
     from ctgen.commands.simulating import simulate as make
     from ctgen.console import Console

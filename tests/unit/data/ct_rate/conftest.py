@@ -18,7 +18,7 @@ from ctgen.volume import Volume
 from ctgen.volume.io import write_volume
 
 SCANS = 48
-CONFIG = AtlasThoraxConfig(size=(24, 28, 28), spacing_mm=(12.0, 12.0, 12.0))
+CONFIG = AtlasThoraxConfig(size=(24, 32, 32), spacing_mm=(12.0, 11.0, 11.0))
 
 
 class Copy:

@@ -78,12 +78,12 @@ def test_headers_names_and_rows_are_ct_rates(simulated: Made, kind: str) -> None
             assert {row[0] for row in found[1:]} == names
     (path,) = (base / f"train{suffix}/train_1/train_1_a").glob("train_1_a_1.nii.gz")
     first = dict(zip(COLUMNS["metadata"], rows(base / TABLES["metadata"]["train"])[1], strict=True))
-    assert first["XYSpacing"] == "[12.0, 12.0]"
+    assert first["XYSpacing"] == "[11.0, 11.0]"
     assert first["PatientAge"].endswith("Y") and len(first["PatientAge"]) == 4
     assert first["RescaleIntercept"] in ("-1024", "-8192")
-    assert (first["NumberofSlices"], first["Rows"]) == ("24", "28")
+    assert (first["NumberofSlices"], first["Rows"]) == ("24", "32")
     stored = read_volume(path)
-    assert stored.spacing_mm == (pytest.approx((12.0, 12.0, 12.0)) if kind == "fixed" else (1.0, 1.0, 1.0))
+    assert stored.spacing_mm == (pytest.approx((12.0, 11.0, 11.0)) if kind == "fixed" else (1.0, 1.0, 1.0))
 
 
 def test_raw_and_fixed_hold_the_same_scans(simulated: Made) -> None:
