@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -32,6 +34,8 @@ from ctgen.interfaces import Posterior, TextFeatures
 
 OPEN_SHARDS = 32
 """Files that a reader process keeps open."""
+PLACES_KEPT = 1 << 16
+"""Cases of which a reader process remembers where they lie."""
 
 
 def write_part(
@@ -106,7 +110,8 @@ class LatentStore:
 
     def _close(self) -> None:
         self._process, self._index = -1, None
-        self._shards: OrderedDict[str, Any] = OrderedDict()
+        self._shards: OrderedDict[str, tuple[Any, FileIO]] = OrderedDict()
+        self._places: dict[str, dict[str, _Place]] = {}
 
     @property
     def ids(self) -> list[str]:
@@ -122,24 +127,20 @@ class LatentStore:
         if not isinstance(link, h5py.ExternalLink):
             return index[case_id]
         try:
-            return self._shard(link.filename)[link.path]
+            return self._shard(link.filename)[0][link.path]
         except (OSError, KeyError) as error:
-            raise DataError(
-                f"case {case_id!r} cannot be read from {self.path.parent / link.filename}: {error}",
-                hint=f"see ctgen data verify {self.path.parent}",
-            ) from error
+            raise self._damaged(case_id, self.path.parent / link.filename, error) from error
 
     def shape(self, case_id: str) -> tuple[int, int, int, int]:
         """(c, d, h, w), without reading a value."""
-        d, c, h, w = self.group(case_id)["mean"].shape
+        d, c, h, w = self._place(case_id)["mean"].shape
         return c, d, h, w
 
     def posterior(self, case_id: str, slices: slice | None = None) -> Posterior:
         """(1, c, d, h, w) float32 moments; only ``slices`` of d are read from disk."""
-        group, which = self.group(case_id), slices or slice(None)
-        return Posterior(
-            _slices_second(group["mean"][which]), _slices_second(group["logvar"][which]) if "logvar" in group else None
-        )
+        places = self._place(case_id)
+        mean = self._read(case_id, places["mean"], slices or slice(None))
+        return Posterior(mean, self._read(case_id, places["logvar"], slices or slice(None)) if "logvar" in places else None)
 
     def text(self, case_id: str) -> TextFeatures:
         """Features of one case, without padding."""
@@ -155,13 +156,62 @@ class LatentStore:
             self._process, self._index = os.getpid(), _open(self.path)
         return self._index
 
-    def _shard(self, name: str) -> Any:
+    def _shard(self, name: str) -> tuple[Any, FileIO]:
+        """The file ``name`` beside the index, as HDF5 and as bytes."""
         if name not in self._shards:
-            self._shards[name] = _open(self.path.parent / name)
+            path = self.path.parent / name
+            self._shards[name] = _open(path), FileIO(path)
             if len(self._shards) > OPEN_SHARDS:
-                self._shards.popitem(last=False)[1].close()
+                for file in self._shards.popitem(last=False)[1]:
+                    file.close()
         self._shards.move_to_end(name)
         return self._shards[name]
+
+    def _place(self, case_id: str) -> dict[str, _Place]:
+        self._opened()
+        if case_id not in self._places:
+            if len(self._places) >= PLACES_KEPT:
+                self._places.clear()
+            group = self.group(case_id)
+            file = os.path.relpath(group.file.filename, self.path.parent)
+            self._places[case_id] = {
+                name: _Place(name, file, group[name].id.get_offset(), group[name].shape)
+                for name in ("mean", "logvar")
+                if name in group
+            }
+        return self._places[case_id]
+
+    def _read(self, case_id: str, place: _Place, slices: slice) -> torch.Tensor:
+        """Slices of a moment (d, c, h, w) on disk as (1, c, slices, h, w) float32; past HDF5, at a third of the time."""
+        first, stop, step = slices.indices(place.shape[0])
+        if place.offset is None or step != 1:
+            return _slices_second(self.group(case_id)[place.name][slices])
+        plane = math.prod(place.shape[1:]) * 2
+        values = np.empty((max(0, stop - first), *place.shape[1:]), np.float16)
+        handle, wanted = self._shard(place.file)[1], memoryview(values.reshape(-1).view(np.uint8).data)
+        try:
+            handle.seek(place.offset + first * plane)
+            while wanted:
+                count = handle.readinto(wanted)
+                if not count:
+                    raise OSError("the file is shorter than its index says")
+                wanted = wanted[count:]
+        except OSError as error:
+            raise self._damaged(case_id, self.path.parent / place.file, error) from error
+        return _slices_second(values)
+
+    def _damaged(self, case_id: str, path: Path, error: Exception) -> DataError:
+        hint = f"see ctgen data verify {self.path.parent}"
+        return DataError(f"case {case_id!r} cannot be read from {path}: {error}", hint=hint)
+
+
+class _Place(NamedTuple):
+    """Where a moment's values (d, c, h, w) lie: ``offset`` in ``file``; None if not in one piece (HDF5 then reads them)."""
+
+    name: str
+    file: str
+    offset: int | None
+    shape: tuple[int, ...]
 
 
 def _open(path: Path) -> Any:
