@@ -39,11 +39,21 @@ SIMULATED: tuple[FindingName, ...] = (
     "lung_nodule",
     "consolidation",
     "emphysema",
+    "atelectasis",
+    "lung_opacity",
+    "pulmonary_fibrotic_sequela",
+    "mosaic_attenuation_pattern",
+    "peribronchial_thickening",
+    "bronchiectasis",
+    "interlobular_septal_thickening",
 )
 """Those that can be painted: the findings of ``findings/registry.py``, in the order of ``FINDINGS``."""
 
 LONGEST_SCAN_MM = 290.0
 """The atlas is 332 mm long and shrinks to 0.89 of that in the shortest patient."""
+
+NoduleKind = Literal["solid", "ground-glass", "part-solid", "calcified"]
+NODULE_KINDS: tuple[NoduleKind, ...] = get_args(NoduleKind)
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -61,6 +71,8 @@ class AtlasThoraxConfig(ComponentConfig):
     valid_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.125
     kinds: tuple[FindingName, ...] = SIMULATED
     """Findings that can occur; leaving one out moves no draw of another. Atelectasis also arises beside an effusion."""
+    nodule_kinds: Annotated[tuple[NoduleKind, ...], Field(min_length=1)] = NODULE_KINDS
+    """What lung nodules can be; solid ones are most frequent."""
     prevalence: Probability = 0.35
     """Probability of each finding, drawn independently."""
     findings: Mapping[FindingName, Probability] = {}

@@ -1,14 +1,18 @@
-"""Lung nodules: solid, round to spiculated, one or two."""
+"""Lung nodules: solid, ground-glass, part-solid or calcified; round to spiculated; one or two."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from ctgen.data.atlas.draws import stream
 from ctgen.data.atlas.findings import pleural_effusion
 from ctgen.data.atlas.findings.scene import Drawing, Facts, Others, Scene
 from ctgen.data.atlas.tissue import LOBES
 
 NAME = "lung_nodule"
+_SHARE = {"solid": 0.55, "ground-glass": 0.15, "part-solid": 0.12, "calcified": 0.18}
+_GLASS_HU = (-660.0, -500.0)
+_CALCIUM_HU = (280.0, 700.0)
 
 
 def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
@@ -17,6 +21,8 @@ def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
     count = int(rng.choice([1, 2], p=[0.75, 0.25]))
     taken = {others["consolidation"]["lobe"]}
     nodules: list[Facts] = []
+    # Kinds have a stream of their own: whichever are allowed, size, place and shape stay.
+    kinds = stream(drawing.seed, drawing.index, "nodule_kind")
     for _ in range(count):
         lobe = str(rng.choice([name for name in LOBES if name not in taken]))
         taken.add(lobe)
@@ -43,8 +49,24 @@ def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
                 "shape_seed": int(rng.integers(2**31)),
             }
         )
+    for nodule in nodules:
+        nodule.update(_draw_kind(kinds, drawing, nodule))
     nodules.sort(key=lambda nodule: -nodule["size_mm"])
     return {"name": NAME, "nodules": nodules}
+
+
+def _draw_kind(rng: np.random.Generator, drawing: Drawing, nodule: Facts) -> Facts:
+    chance, glass, calcium, core = rng.uniform(), rng.uniform(*_GLASS_HU), rng.uniform(*_CALCIUM_HU), rng.uniform(0.4, 0.62)
+    # A core of less than two voxels would not show; a large calcified nodule is no granuloma.
+    fitting = {"part-solid": nodule["size_mm"] >= 10, "calcified": nodule["size_mm"] <= max(14, 1.5 * drawing.smallest_mm)}
+    allowed = drawing.config.nodule_kinds
+    kinds = [kind for kind in allowed if fitting.get(kind, True)] or ["solid"]
+    steps = np.cumsum([_SHARE[kind] for kind in kinds])
+    kind = kinds[int(np.searchsorted(steps / steps[-1], chance))]
+    margin = "smooth" if kind == "calcified" else nodule["margin"]
+    extra: Facts = {"ground-glass": {"glass_hu": round(float(glass))}, "calcified": {"calcium_hu": round(float(calcium))}}
+    extra["part-solid"] = {"glass_hu": round(float(glass)), "core": round(float(core), 2)}
+    return {"kind": kind, "margin": margin, **extra.get(kind, {})}
 
 
 def paint(scene: Scene, facts: Facts) -> Facts | None:
@@ -62,7 +84,10 @@ def rows(facts: Facts) -> list[Facts]:
     out = []
     for nodule in facts["nodules"]:
         size = "small" if nodule["size_mm"] < 10 else "moderate" if nodule["size_mm"] <= 20 else "large"
-        out.append({"name": NAME, **{key: nodule[key] for key in ("side", "lobe", "size_mm", "margin")}, "size": size})
+        row = {"name": NAME, **{key: nodule[key] for key in ("side", "lobe", "size_mm", "margin", "kind")}, "size": size}
+        if nodule["kind"] == "part-solid":
+            row["core_mm"] = max(1, round(nodule["core"] * nodule["size_mm"]))
+        out.append(row)
     return out
 
 
@@ -83,7 +108,15 @@ def _paint_one(scene: Scene, nodule: Facts, mask: np.ndarray) -> bool:
     cover = np.clip((outline - distance) / float(spacing.mean()) + 0.5, 0, 1).astype(np.float32)
     cover *= scene.free((box[0], box[1], box[2]))
     part = scene.hu[box]
-    part += cover * np.maximum(nodule["hu"] + 25.0 * scene.contrast - part, 0)
+    if nodule["kind"] in ("ground-glass", "part-solid"):
+        part += cover * np.maximum(nodule["glass_hu"] - part, 0)
+    if nodule["kind"] == "part-solid":
+        core = np.clip((nodule["core"] * outline - distance) / float(spacing.mean()) + 0.5, 0, 1).astype(np.float32)
+        part += core * scene.free((box[0], box[1], box[2])) * np.maximum(nodule["hu"] - part, 0)
+    elif nodule["kind"] == "calcified":
+        part += cover * np.maximum(nodule["calcium_hu"] - part, 0)
+    elif nodule["kind"] == "solid":
+        part += cover * np.maximum(nodule["hu"] + 25.0 * scene.contrast - part, 0)
     inside = cover > 0.5
     mask[box] |= inside
     return bool(inside.any())

@@ -102,7 +102,8 @@ def _measured(scene: Scene, facts: Facts) -> Facts:
             widest = float(ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=scene.spacing_mm).max())
             parts.append({**part, "size_mm": max(1, round(2 * widest - float(np.mean(scene.spacing_mm))))})
     side = facts["side"] if len(parts) == len(facts["parts"]) else parts[0]["side"]
-    return {**facts, "side": side, "parts": parts, "collapse": "atelectasis" in scene.masks}
+    collapse = facts["collapse"] and scene.collapsed is not None and bool((scene.collapsed > 0.5).any())
+    return {**facts, "side": side, "parts": parts, "collapse": collapse}
 
 
 def paint(scene: Scene, facts: Facts) -> Facts | None:

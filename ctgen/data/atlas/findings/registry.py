@@ -22,7 +22,20 @@ from typing import Protocol
 
 import numpy as np
 
-from ctgen.data.atlas.findings import cardiomegaly, consolidation, emphysema, lung_nodule, pleural_effusion
+from ctgen.data.atlas.findings import (
+    atelectasis,
+    bronchiectasis,
+    cardiomegaly,
+    consolidation,
+    emphysema,
+    interlobular_septal_thickening,
+    lung_nodule,
+    lung_opacity,
+    mosaic_attenuation_pattern,
+    peribronchial_thickening,
+    pleural_effusion,
+    pulmonary_fibrotic_sequela,
+)
 from ctgen.data.atlas.findings.scene import Drawing, Facts, Others, Scene
 
 
@@ -49,6 +62,19 @@ class Pressing(Finding, Protocol):
         """Before ``scene.hu`` is sampled: changes ``scene.coordinates``."""
 
 
-ORDER: tuple[Finding, ...] = (cardiomegaly, emphysema, pleural_effusion, consolidation, lung_nodule)
+ORDER: tuple[Finding, ...] = (
+    cardiomegaly,
+    emphysema,
+    pleural_effusion,
+    consolidation,
+    lung_nodule,
+    mosaic_attenuation_pattern,
+    lung_opacity,
+    interlobular_septal_thickening,
+    pulmonary_fibrotic_sequela,
+    atelectasis,
+    peribronchial_thickening,
+    bronchiectasis,
+)
 PRESSING: tuple[Pressing, ...] = (pleural_effusion,)
 MODULES: dict[str, Finding] = {module.NAME: module for module in ORDER}

@@ -59,6 +59,13 @@ class Scene:
             table[label] = any(part in name for part in parts)
         return np.asarray(table[self.labels])
 
+    def in_box(self, box: Box, *parts: str) -> NDArray[np.bool_]:
+        """``of`` in a part of the volume."""
+        table = np.zeros(256, bool)
+        for label, name in self.tissue.names.items():
+            table[label] = any(part in name for part in parts)
+        return np.asarray(table[self.labels[box]])
+
     def atlas_mm(self, box: Box) -> NDArray[np.float32]:
         """(3, ...) the atlas position in mm of each voxel in ``box``."""
         scale = np.array(self.tissue.spacing_mm, np.float32).reshape(3, 1, 1, 1)
@@ -74,6 +81,22 @@ class Scene:
             corners = [self.coordinates[(slice(None), *(low + step))] for step in np.eye(3, dtype=int)]
             slopes = np.stack(corners, 1).astype(float) - here[:, None]
             position = low + np.linalg.solve(slopes, goal - here)
+        return np.asarray(position)
+
+    def voxels_of(self, atlas_mm: Array) -> NDArray[np.float64]:
+        """(N, 3) as ``voxel_of``, for many points at once."""
+        goal = np.asarray(atlas_mm, float) / np.array(self.tissue.spacing_mm)
+        last = np.array(self.shape) - 2
+        position = np.tile((np.array(self.shape) - 1) / 2, (len(goal), 1))
+        for _ in range(12):
+            low = np.clip(np.floor(position).astype(int), 0, last)
+            here = self.coordinates[:, low[:, 0], low[:, 1], low[:, 2]].T.astype(float)
+            corners = [self.coordinates[:, d, h, w].T for d, h, w in ((low + step).T for step in np.eye(3, dtype=int))]
+            slopes = np.stack(corners, 2).astype(float) - here[:, :, None]
+            # Beside an effusion lung is pressed flat: no step is longer than the volume, and none divides by zero.
+            slopes[np.abs(np.linalg.det(slopes)) < 1e-4] = np.eye(3)
+            step = np.linalg.solve(slopes, (goal - here)[:, :, None])[:, :, 0]
+            position = low + np.clip(step, -last, last)
         return np.asarray(position)
 
     def free(self, box: Box) -> NDArray[np.float32] | float:

@@ -82,6 +82,8 @@ def _lungs(say: Speaker, about: About) -> list[str]:
     for name in say.shuffled(sick):
         out += TELLERS[name].present(say, about.found[name], about)
     out += [DENIERS[name].absent(say, about) for name in say.shuffled(deniable) if say.chance(0.55)]
+    if "atelectasis" in about.kinds and "atelectasis" not in sick and say.chance(0.25):
+        out.append(DENIERS["atelectasis"].absent(say, about))
     for part in _RARELY_DENIED:
         out += part(say, about)
     return out

@@ -53,7 +53,21 @@ class Teller(Denier, Protocol):
 
 
 TELLERS: dict[str, Teller] = {
-    module.NAME: module for module in (pleural_effusion, cardiomegaly, consolidation, lung_nodule, emphysema, atelectasis)
+    module.NAME: module
+    for module in (
+        pleural_effusion,
+        cardiomegaly,
+        consolidation,
+        lung_nodule,
+        emphysema,
+        atelectasis,
+        lung_opacity,
+        pulmonary_fibrotic_sequela,
+        mosaic_attenuation_pattern,
+        peribronchial_thickening,
+        bronchiectasis,
+        interlobular_septal_thickening,
+    )
 }
 """In the order in which impressions are drawn: append."""
 

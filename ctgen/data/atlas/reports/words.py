@@ -40,3 +40,14 @@ def lobe_name(lobe: str, say: Speaker) -> str:
     return say.phrase(
         "{side} {level} lobe", "{level} lobe of the {side} lung", "{side} lung {level} lobe", side=side, level=level
     )
+
+
+def lobes_name(lobes: Sequence[str], say: Speaker) -> str:
+    """Several lobes in one phrase: "right upper and left lower lobes"."""
+    if len(lobes) == 1:
+        return lobe_name(lobes[0], say)
+    if len(lobes) == 2 and lobes[0].rsplit("_", 1)[0] == lobes[1].rsplit("_", 1)[0]:
+        level = lobes[0].split("_")[0]
+        return say.phrase("both {level} lobes", "the {level} lobes of both lungs", level=level).removeprefix("the ")
+    short = ["{2} {0} lobe".format(*lobe.split("_")) for lobe in lobes]
+    return ", ".join(short[:-1]) + " and " + short[-1]

@@ -18,10 +18,16 @@ from ctgen.data.atlas.scan import Simulated, draw_findings, simulate
 
 HEALTHY = dict.fromkeys(FINDINGS, False)
 FIRST = ("pleural_effusion", "cardiomegaly", "lung_nodule", "consolidation", "emphysema")
-REACH_MM = {"cardiomegaly": 75.0, "consolidation": 60.0}
+REACH_MM = {"cardiomegaly": 75.0, "consolidation": 60.0, "lung_opacity": 45.0}
 """How far from its mask a finding may change a voxel; 25 mm for those not named."""
-ALL_OVER_THE_LUNGS = {"pleural_effusion", "emphysema"}
-"""Effusions press the whole lung, emphysema is everywhere."""
+ALL_OVER_THE_LUNGS = {
+    "pleural_effusion",
+    "emphysema",
+    "mosaic_attenuation_pattern",
+    "interlobular_septal_thickening",
+    "pulmonary_fibrotic_sequela",
+}
+"""Effusions press the whole lung; a mosaic's bright lobules are not in its mask; septa haze the lung between them."""
 
 
 def lungs_of(case: Simulated) -> np.ndarray:

@@ -62,7 +62,7 @@ def test_seeds_and_indices_are_different_people(coarse: AtlasThoraxConfig) -> No
 @pytest.mark.parametrize("index", [0, 1])
 @pytest.mark.parametrize("name", ["lung_nodule", "consolidation"])
 def test_dense_findings_change_only_their_place(name: str, index: int, coarse: AtlasThoraxConfig) -> None:
-    ill, well = pair(name, index, coarse)
+    ill, well = pair(name, index, coarse.model_copy(update={"nodule_kinds": ("solid",)}))
     mask = ill.masks[name]
     change = ill.volume.hu.astype(float) - well.volume.hu
     assert change[mask].mean() > 400
