@@ -131,7 +131,9 @@ def _without_folder(value: Any) -> Any:
 
 
 def _brief(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    return (", " if any(isinstance(part, str) for part in value) else "x").join(map(str, value))
 
 
 def _duration(seconds: float) -> str:
