@@ -209,7 +209,7 @@ class ComposedGenerator:
         return Generated(volume, boundaries, head_slices, case.calls, seconds, note)
 
     def _spacing(self, request: CaseRequest) -> tuple[float, float, float]:
-        """In which the volume is made: the recipe's; of a recipe that keeps spacings, the given scan's, else the one asked for."""
+        """In which the volume is made: the recipe's; if that keeps spacings, the given scan's, else the one asked for."""
         if self.prepare.spacing_mm != "keep":
             return self.prepare.spacing_mm
         scan = request.head or request.teacher

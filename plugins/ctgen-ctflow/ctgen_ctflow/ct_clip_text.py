@@ -48,7 +48,7 @@ class CtClipText(nn.Module):
         self.tokeniser = open_vocabulary(config.vocabulary, config.max_tokens)
         if config.vocabulary_size is not None and config.vocabulary_size < self.tokeniser.size:
             raise ConfigError(
-                f"ct-clip: vocabulary_size {config.vocabulary_size} is less than the {self.tokeniser.size} words of the vocabulary"
+                f"ct-clip: vocabulary_size {config.vocabulary_size} is less than the vocabulary's {self.tokeniser.size} words"
             )
         sizes = TextSizes(
             layers=config.layers,
