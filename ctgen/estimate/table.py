@@ -12,12 +12,18 @@ if TYPE_CHECKING:
 
 CHECKPOINTING = {"": "", "off": ", no gradient checkpointing", "on": ", gradient checkpointing"}
 
+NOT_COUNTED = (
+    "not counted: libraries (about half a GiB), and freed memory that glibc's heap keeps, up to half as much again;\n"
+    "MALLOC_MMAP_THRESHOLD_=65536 in the environment makes it give that back"
+)
+
 
 def table(found: Estimate, recipe: Recipe) -> str:
     """Several sections of a few lines each; GiB are 2^30 bytes, TFLOP 10^12 operations, a multiply-add is two."""
     return "\n".join(
         [
             f"estimate for one process on {found.device.name}; nothing was allocated, no weights were read",
+            *([NOT_COUNTED] if found.device.name == "cpu" else []),
             *_parameters(found),
             *_operations(found, recipe),
             *_training(found, recipe),
