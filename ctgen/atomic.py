@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+WRITING = ".writing-"
+"""Begins the names of temporary folders."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
@@ -17,7 +21,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
     The temporary keeps the full suffix of ``path``, because many writers choose the format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=WRITING, dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         write(temporary)
         with temporary.open("rb") as handle:
@@ -26,6 +30,12 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     return path
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What writers that were killed left below ``folder``; nobody may be writing there."""
+    for path in list(folder.rglob(f"{WRITING}*")):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _umask() -> int:

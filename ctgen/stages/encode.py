@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctgen.atomic import fingerprint, read_json, write_json
+from ctgen.atomic import fingerprint, read_json, remove_leftovers, write_json
 from ctgen.data.latent_stats import case_stats, half_warning, together
 from ctgen.data.latents import LatentStore, merge_parts, write_index, write_part
 from ctgen.data.prepared import PreparedCases
@@ -167,6 +167,7 @@ def _finish(context: Context, folder: Path, plan: Plan, prepared: PreparedCases,
         },
     )
     shutil.rmtree(folder / "parts", ignore_errors=True)
+    remove_leftovers(folder)
     return summary
 
 

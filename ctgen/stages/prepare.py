@@ -14,8 +14,9 @@ import numpy as np
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from ctgen.atomic import write_json
+from ctgen.atomic import remove_leftovers, write_json
 from ctgen.data.chest import COARSE_MM, Anatomy, anatomy
+from ctgen.data.intensity import histogram_of, measure_histogram
 from ctgen.data.origin import POLICY, stamp, summary, unchanged, with_hashes
 from ctgen.data.prepared import PreparedCases, outcome_of, take_over, write_case, write_skipped
 from ctgen.errors import CtgenError, DataError, StageError
@@ -33,6 +34,8 @@ Outcome = dict[str, Any]
 
 SAID = 40
 """Cases that were left out and are told one by one; a data set of many reconstructions leaves out thousands."""
+SAMPLE = 4_000_000
+"""Voxels looked at to see whether a scan's numbers are HU."""
 LONGEST_MM = 2500.0
 """No scan covers more of a person; a header that says so is wrong."""
 
@@ -48,7 +51,7 @@ def prepare_case(case: Case, settings: PrepareSettings, folder: Path, origin: di
     """Prepare and store one case, or say why it is left out."""
     canonical, orientation = to_canonical(case.volume, copy=False)
     known = {} if origin is None else {"origin": origin}
-    if reason := _coverage(canonical, settings):
+    if reason := _coverage(canonical, settings) or measure_histogram(histogram_of(canonical.hu, at_most=SAMPLE)).wrong:
         return _leave_out(folder, case.id, reason, known)
     placed, found = _placed(canonical, settings)
     if found.lung_fraction < settings.min_lung_fraction:
@@ -160,6 +163,7 @@ def _finish(context: Context, folder: Path, earlier: Sequence[Path]) -> dict[str
         "skipped": skipped,
     }
     write_json(folder / "manifest.json", manifest)
+    remove_leftovers(folder)
     for entry in skipped[:SAID]:
         context.console.say(f"  left out: {entry['id']}: {entry['reason']}")
     if len(skipped) > SAID:

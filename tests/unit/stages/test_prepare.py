@@ -78,6 +78,17 @@ def test_damaged_files_do_not_end_the_job(prepared):
         assert "Error" not in reasons[name]
 
 
+@pytest.mark.parametrize(
+    ("shift", "says"), [(-1024, "HU was computed twice"), (1024, "the rescale intercept was never applied")]
+)
+def test_numbers_that_are_no_hu_are_left_out_and_say_why(tmp_path, shift, says):
+    scan = phantom((16, 32, 32), (10.0, 10.0, 10.0))
+    random = np.random.default_rng(0).normal(0, 15, scan.shape)
+    outcome = prepare_case(Case("a", Volume((scan.hu + random + shift).astype(np.int16), scan.affine)), SETTINGS, tmp_path)
+    assert says in outcome["reason"]
+    assert not list((tmp_path / "cases").glob("*.npy"))
+
+
 def test_the_summary_counts(prepared):
     record = read(prepared[2].folder / "stage.json")
     assert record["summary"] == {"cases": 3, "left_out": 5, "without_report": 0}
@@ -170,7 +181,12 @@ def test_facts_about_the_source_are_kept(tmp_path):
 
 @pytest.mark.parametrize("level", [-1000, 40])
 def test_a_volume_without_any_body_or_lung_is_left_out_or_kept_but_never_fails(tmp_path, level):
-    flat = Volume(np.full((16, 20, 20), level, np.int16), phantom((16, 20, 20), (10.0, 10.0, 10.0)).affine)
+    affine = phantom((16, 20, 20), (10.0, 10.0, 10.0)).affine
+    assert (
+        "every voxel is"
+        in prepare_case(Case("c", Volume(np.full((16, 20, 20), level, np.int16), affine)), SETTINGS, tmp_path)["reason"]
+    )
+    flat = Volume((np.random.default_rng(0).normal(level, 40, (16, 20, 20))).astype(np.int16), affine)
     assert "no chest" in prepare_case(Case("a", flat), SETTINGS, tmp_path)["reason"]
     open_gate = SETTINGS.model_copy(update={"min_lung_fraction": 0.0})
     assert prepare_case(Case("b", flat), open_gate, tmp_path)["shape"] == [8, 16, 16]
