@@ -17,8 +17,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ctgen.data.atlas.added_labels import OUTSIDE
 from ctgen.data.atlas.config import FINDINGS, SIMULATED, AtlasThoraxConfig, FindingName
 from ctgen.data.atlas.facts import listed
+from ctgen.data.atlas.findings.scene import box_of
 from ctgen.data.atlas.scan import simulate
 
 WINDOWS = {"lung": (-1350.0, 150.0), "soft": (-160.0, 240.0)}
@@ -44,15 +46,19 @@ def panels(name: FindingName, seed: int, index: int, config: AtlasThoraxConfig) 
     cuts = [int(mask.sum(tuple(other for other in range(3) if other != axis)).argmax()) for axis in range(3)]
     areas = [mask.take(cut, axis).sum() for axis, cut in enumerate(cuts)]
     other = 1 if areas[1] >= areas[2] else 2
+    assert ill.labels is not None
+    body = box_of((ill.labels > 0) & (ill.labels != OUTSIDE), 3)
+    assert body is not None
     out = []
     for axis in (0, other):
         for window, (low, high) in WINDOWS.items():
             for case, word in ((ill, "with"), (well, "without")):
-                cut = case.volume.hu.take(cuts[axis], axis).astype(float)
+                part = tuple(slice(cuts[axis], cuts[axis] + 1) if axis == each else body[each] for each in range(3))
+                cut = case.volume.hu[part].squeeze(axis).astype(float)
                 image = np.clip((cut - low) / (high - low), 0, 1)
                 out.append((f"{PLANES[axis]}, {window}, {word}", image[::-1] if axis else image))
     skipped = {"name", "label"}
-    facts = "\n".join(", ".join(f"{k} {v}" for k, v in row.items() if k not in skipped) for row in listed(ill.findings))
+    facts = "; ".join(", ".join(f"{k} {v}" for k, v in row.items() if k not in skipped) for row in listed(ill.findings))
     return out, facts
 
 
@@ -69,22 +75,19 @@ def main() -> None:
     size = (int(280 / step), int(300 / step), int(390 / step))
     config = AtlasThoraxConfig(size=size, spacing_mm=(step, step, step), contrast=given.contrast, noise_hu=(6.0, 12.0))
     rows = [(name, *panels(name, given.seed, first_shown(name, given.seed, given.skip), config)) for name in given.findings]
-    figure = Figure(figsize=(8 * 2.6, len(rows) * 2.35), layout="constrained", facecolor="black")
+    figure = Figure(figsize=(8 * 2.5, len(rows) * 2.3), facecolor="black")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), 8, squeeze=False)
+    figure.subplots_adjust(0, 0, 1, 1 - 0.35 / (2.3 * len(rows)), 0.02, 0.2)
     for line, (name, images, facts) in zip(axes, rows, strict=True):
         for place, (title, image) in zip(line, images, strict=True):
             place.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
-            place.set_title(title, color="white", fontsize=8)
+            place.set_title(title, color="white", fontsize=7, pad=2)
             place.axis("off")
-        line[0].set_title(f"{name.replace('_', ' ')}: axial, lung, with", color="white", fontsize=8, loc="left")
-        line[0].text(2, image_height(images) - 3, facts, color="yellow", fontsize=5, va="bottom")
+        words = f"{name.replace('_', ' ').upper()}: {facts}"
+        line[0].text(0, 1.1, words, color="yellow", fontsize=6, va="bottom", transform=line[0].transAxes)
     figure.savefig(given.out, dpi=100)
     print(given.out)
-
-
-def image_height(images: list[tuple[str, np.ndarray]]) -> int:
-    return int(images[0][1].shape[0])
 
 
 if __name__ == "__main__":

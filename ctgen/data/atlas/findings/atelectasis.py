@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ctgen.data.atlas.findings import pleural_effusion
-from ctgen.data.atlas.findings.scene import Drawing, Facts, Others, Scene
+from ctgen.data.atlas.findings.scene import Box, Drawing, Facts, Others, Scene
 from ctgen.data.atlas.findings.shapes import Plate, longest_mm, open_lung, plate, wall_mm
 
 NAME = "atelectasis"
@@ -66,19 +66,11 @@ def _band(scene: Scene, band: Facts, facts: Facts) -> np.ndarray | None:
         tuple(band["normal"]), tuple(band["along"]), band["half_length_mm"], band["half_width_mm"], band["thickness_mm"],
         band["bend_mm"], 0.5, band["phase"],
     )  # fmt: skip
-    found = plate(scene, centre, shape)
+    found = plate(scene, centre, shape, taper=_wedge if facts["kind"] == "subsegmental" else None)
     if found is None:
         return None
     box, amount = found
-    lung = open_lung(scene, box, band["lobe"])
-    if facts["kind"] == "subsegmental":
-        # A wedge: as thick as drawn at the pleura, thin towards the hilum.
-        thin = Plate(shape.normal, shape.along, shape.half_length, shape.half_width, 0.3 * shape.thickness, shape.bend)
-        other = plate(scene, centre, thin)
-        assert other is not None
-        near = np.exp(-wall_mm(scene, box) / 16.0)
-        amount = np.maximum(amount * np.clip(1.6 * near, 0, 1), other[1])
-    amount = amount * lung
+    amount = amount * open_lung(scene, box, band["lobe"])
     scene.fill(box, amount, facts["hu"] + 40.0 * min(scene.contrast, 1.0), seal=False)
     inside = amount > min(0.5, 0.4 * float(amount.max()) + 1e-6)
     if amount.max() < 0.15 or not inside.any():
@@ -86,6 +78,11 @@ def _band(scene: Scene, band: Facts, facts: Facts) -> np.ndarray | None:
     mask = np.zeros(scene.shape, bool)
     mask[box] = inside
     return mask
+
+
+def _wedge(scene: Scene, box: Box) -> np.ndarray:
+    """As thick as drawn at the pleura, a third of it 20 mm below."""
+    return np.asarray(np.clip(1.25 * np.exp(-wall_mm(scene, box) / 14.0), 0.2, 1.0))
 
 
 def rows(facts: Facts) -> list[Facts]:

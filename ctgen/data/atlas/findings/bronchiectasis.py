@@ -54,7 +54,7 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
             start = max(0.85 * radius[piece], 0.8 * radius[parent]) if radius[parent] else radius[piece]
             shown |= tubes.add(piece, (start, end), wall, (lobe,))
             if generation >= 2:
-                artery = max(0.6 * bronchi.radius_mm[piece], 1.1)
+                artery = max(0.75 * bronchi.radius_mm[piece], 1.4)
                 tubes.beside(piece, end + wall + 0.7 * artery, artery, turn[piece], (lobe,))
         if shown:
             lobes.append(lobe)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from ctgen.data.atlas.airways import load_lobules
 from ctgen.data.atlas.findings.scene import SIZE_OF, Drawing, Facts, Others, Scene, box_of, ramp
-from ctgen.data.atlas.findings.shapes import coverage, densify, height, lobules, open_lung, wall_mm
+from ctgen.data.atlas.findings.shapes import coverage, densify, edge_mm, height, lobules, open_lung, wall_mm
 
 NAME = "interlobular_septal_thickening"
-_THICK_MM = {"mild": 1.0, "moderate": 1.4, "severe": 1.9}
-_DEPTH_MM = {"mild": 14.0, "moderate": 20.0, "severe": 30.0}
+_THICK_MM = {"mild": 1.0, "moderate": 1.3, "severe": 1.7}
+_DEPTH_MM = {"mild": 13.0, "moderate": 17.0, "severe": 24.0}
 """How deep below the pleura it fades."""
-_SHARE = {"mild": 0.6, "moderate": 0.75, "severe": 0.9}
+_SHARE = {"mild": 0.55, "moderate": 0.7, "severe": 0.85}
 """Of the septa that are thick."""
-HU = 0.0
+HU = -80.0
 
 
 def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
@@ -39,13 +40,15 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
     thick = (np.mod(own[first] + own[second], 1.0) < _SHARE[severity]) & (first >= 0)
     voxel = float(np.mean(scene.spacing_mm))
     lung = open_lung(scene, box)
-    amount = coverage(septum, _THICK_MM[severity] * (0.55 + 0.45 * where), voxel) * thick * where * lung
+    amount = coverage(septum, _THICK_MM[severity] * (0.55 + 0.45 * where), voxel) * thick * where
+    blur = [0.7 / step if step < 2 else 0.0 for step in scene.spacing_mm]
+    amount = ndimage.gaussian_filter(amount.astype(np.float32), blur, truncate=2.0) * lung if any(blur) else amount * lung
     amount *= ramp(-scene.hu[box], 250.0, 550.0)
     if facts["haze"]:
         densify(scene, box, where * lung, 45.0)
     scene.fill(box, amount.astype(np.float32), HU, seal=False)
     mask = np.zeros(scene.shape, bool)
-    mask[box] = amount > 0.45 * min(1.0, _THICK_MM[severity] / voxel)
+    mask[box] = amount > 0.4 * min(1.0, _THICK_MM[severity] / edge_mm(voxel))
     if not mask.any():
         return None
     scene.masks[NAME] = mask

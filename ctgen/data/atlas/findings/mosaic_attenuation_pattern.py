@@ -6,13 +6,13 @@ import numpy as np
 
 from ctgen.data.atlas.airways import load_lobules
 from ctgen.data.atlas.findings.scene import SIZE_OF, Drawing, Facts, Others, Scene, box_of, ramp
-from ctgen.data.atlas.findings.shapes import lobules, open_lung
+from ctgen.data.atlas.findings.shapes import edge_mm, lobules, open_lung
 
 NAME = "mosaic_attenuation_pattern"
 _DARK = {"mild": 0.22, "moderate": 0.36, "severe": 0.5}
 """Part of the lobules."""
-_DARKER_HU = {"mild": 45.0, "moderate": 60.0, "severe": 75.0}
-_BRIGHTER_HU = {"mild": 45.0, "moderate": 65.0, "severe": 80.0}
+_DARKER_HU = {"mild": 50.0, "moderate": 65.0, "severe": 80.0}
+_BRIGHTER_HU = {"mild": 60.0, "moderate": 85.0, "severe": 110.0}
 
 
 def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
@@ -30,7 +30,7 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
     first, second, septum = lobules(scene, box)
     lung = open_lung(scene, box) * (first >= 0)
     # Half way between two lobules at the septum: the voxel that holds it is half of each.
-    near = 0.5 * (1 - ramp(septum, 0.0, 0.5 + 0.3 * float(np.mean(scene.spacing_mm))))
+    near = 0.5 * (1 - ramp(septum, 0.0, 0.7 * edge_mm(float(np.mean(scene.spacing_mm)))))
     amount = dark[first] * (1 - near) + dark[second] * near
     weight = edge[first]
     part = scene.hu[box]

@@ -9,7 +9,7 @@ from ctgen.data.atlas.findings.scene import SIZE_OF, Drawing, Facts, Others, Sce
 from ctgen.data.atlas.findings.tubes import Tubes
 
 NAME = "peribronchial_thickening"
-_WALL_MM = {"mild": 1.5, "moderate": 2.1, "severe": 2.9}
+_WALL_MM = {"mild": 1.7, "moderate": 2.3, "severe": 3.0}
 _REACH = {"mild": 3, "moderate": 4, "severe": 4}
 """The last generation that it takes."""
 
@@ -34,7 +34,7 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
             continue
         if generation == last and left_out[piece]:
             continue
-        radius = 0.85 * float(bronchi.radius_mm[piece])
+        radius = 0.72 * float(bronchi.radius_mm[piece])
         thick = wall * own[piece] * (1 - 0.12 * (generation - 1))
         if tubes.add(piece, (radius, 0.85 * radius), thick, (lobe,)):
             sides.add("left" if lobe.endswith("left") else "right")

@@ -10,7 +10,7 @@ from ctgen.data.atlas.findings.shapes import Plate, height, longest_mm, open_lun
 from ctgen.data.atlas.tissue import LOBES
 
 NAME = "pulmonary_fibrotic_sequela"
-_CAP_MM = {"mild": 2.5, "moderate": 4.5, "severe": 7.5}
+_CAP_MM = {"mild": 2.2, "moderate": 3.5, "severe": 5.0}
 _BANDS = {"mild": 3, "moderate": 5, "severe": 7}
 HU = 10.0
 
@@ -27,13 +27,13 @@ def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
             low, high = drawing.guides.lungs_mm[each][:, 0]
             apex = points[points[:, 0] > low + 0.84 * (high - low)]
             for _ in range(_BANDS[severity]):
-                bands.append(_draw_band(rng, f"upper_lobe_{each}", apex, (8, 15), (1.3, 2.4)))
+                bands.append(_draw_band(rng, f"upper_lobe_{each}", apex, (9, 16), (1.8, 3.0)))
     else:
         lobes = [lobe for lobe in LOBES if lobe != others["consolidation"]["lobe"]]
         for place in rng.permutation(len(lobes))[: {"mild": 1, "moderate": 2, "severe": 3}[severity]]:
             lobe = lobes[int(place)]
             points = drawing.guides.lobe_points[lobe]
-            bands.append(_draw_band(rng, lobe, points[points[:, 3] < 14], (13, 24), (1.8, 3.0)))
+            bands.append(_draw_band(rng, lobe, points[points[:, 3] < 14], (15, 27), (2.4, 3.8)))
     return {"name": NAME, "pattern": pattern, "severity": severity, "side": side, "bands": bands}
 
 
@@ -101,7 +101,7 @@ def _cap(scene: Scene, side: str, thick_mm: float, mask: np.ndarray) -> None:
     # The field is drawn for the whole volume, so that both sides may share a generator's start.
     rng = scene.rng(NAME, 2 if side == "left" else 3)
     uneven = smooth_field(rng, scene.shape, scene.spacing_mm, 9.0, box)
-    reach = thick_mm * ramp(height(scene, box, side), 0.84, 0.98) * np.clip(1 + 0.6 * uneven, 0.1, 2.2)
+    reach = thick_mm * ramp(height(scene, box, side), 0.84, 0.98) * np.clip(1 + 0.6 * uneven, 0.1, 1.8)
     voxel = float(np.mean(scene.spacing_mm))
     amount = np.clip((reach - wall_mm(scene, box)) / voxel + 0.3, 0, 1) * (reach > 0.3)
     amount = (amount * open_lung(scene, box, f"upper_lobe_{side}")).astype(np.float32)

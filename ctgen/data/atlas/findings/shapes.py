@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from ctgen.data.atlas.findings.scene import Box, Scene, box_of, ramp
 
 Array = NDArray[Any]
 _SOLID = ("consolidation", "lung_nodule")
+SHARPEST_MM = 1.5
+"""Width of the softest edge that a scan shows: thin lines must not be sharper than the atlas's own vessels."""
 
 
 def open_lung(scene: Scene, box: Box, *lobes: str) -> NDArray[np.float32]:
@@ -38,10 +41,16 @@ def height(scene: Scene, box: Box, side: str | None = None) -> NDArray[np.float3
     return np.asarray((scene.atlas_mm(box)[0] - low) / (high - low), np.float32)
 
 
+def edge_mm(voxel: float) -> float:
+    """Over how many mm an edge goes from nothing to all, in voxels of this size."""
+    return float(np.sqrt(voxel**2 + SHARPEST_MM**2))
+
+
 def coverage(distance: Array, thickness: Array | float, voxel: float) -> NDArray[np.float32]:
     """The part of a voxel that a sheet of ``thickness`` covers, at ``distance`` from its middle."""
-    most = np.minimum(1.0, np.asarray(thickness) / voxel)
-    return np.asarray(np.clip((np.asarray(thickness) / 2 - np.abs(distance)) / voxel + 0.5, 0, most), np.float32)
+    edge = edge_mm(voxel)
+    most = np.minimum(1.0, np.asarray(thickness) / edge)
+    return np.asarray(np.clip((np.asarray(thickness) / 2 - np.abs(distance)) / edge + 0.5, 0, most), np.float32)
 
 
 def densify(scene: Scene, box: Box, amount: Array, hu: float) -> None:
@@ -85,8 +94,13 @@ class Plate:
     phase: float = 0.0
 
 
-def plate(scene: Scene, centre: Array, shape: Plate) -> tuple[Box, NDArray[np.float32]] | None:
-    """Box and coverage (0 ... 1) of a plate around a voxel position; None if that is outside the volume."""
+def plate(
+    scene: Scene, centre: Array, shape: Plate, *, taper: Callable[[Scene, Box], Array] | None = None
+) -> tuple[Box, NDArray[np.float32]] | None:
+    """Box and coverage (0 ... 1) of a plate around a voxel position; None if that is outside the volume.
+
+    ``taper`` multiplies the thickness, voxel by voxel.
+    """
     box = box_around(scene, centre, max(shape.half_length, shape.half_width) + abs(shape.bend) + 3)
     if box is None:
         return None
@@ -111,6 +125,8 @@ def plate(scene: Scene, centre: Array, shape: Plate) -> tuple[Box, NDArray[np.fl
         b = b * (1 + 0.25 * np.sin(u / 5.0 + shape.phase))
     far = np.sqrt(a**2 + b**2)
     thick = shape.thickness * (1 - 0.45 * np.minimum(far, 1))
+    if taper is not None:
+        thick = thick * taper(scene, box)
     voxel = float(sum(abs(n) * step for n, step in zip(normal, scene.spacing_mm, strict=True)) / np.abs(normal).sum())
     return box, coverage(d, thick, voxel) * ramp(1 - far, 0.0, 0.15).astype(np.float32)
 
@@ -133,17 +149,25 @@ def lobules(scene: Scene, box: Box) -> tuple[NDArray[np.int32], NDArray[np.int32
     Lobules are -1 outside the lungs. Numbers are below ``len(load_lobules().points)``.
     """
     cells = load_lobules()
-    where = np.rint(scene.coordinates[(slice(None), *box)]).astype(np.int32)
+    place = scene.atlas_mm(box)
+    # Septa are not flat: the cells are looked up a little aside, here this way, there that.
+    aside = [1.3 * np.sin(place[(axis + 1) % 3] / 4.7 + axis) for axis in range(3)]
+    for axis in range(3):
+        place[axis] += aside[axis]
+    steps = np.array(scene.tissue.spacing_mm, np.float32).reshape(3, 1, 1, 1)
+    where = np.rint(place / steps).astype(np.int32)
     for axis, count in zip(where, cells.first.shape, strict=True):
         np.clip(axis, 0, count - 1, out=axis)
     flat = np.ravel_multi_index(tuple(where), cells.first.shape)
     first, second = cells.first.ravel()[flat], cells.second.ravel()[flat]
-    place = scene.atlas_mm(box)
     squares, apart = np.zeros(first.shape, np.float32), np.zeros(first.shape, np.float32)
     for axis in range(3):
         one, two = cells.points[first, axis], cells.points[second, axis]
         squares += (place[axis] - two) ** 2 - (place[axis] - one) ** 2
         apart += (two - one) ** 2
+    # The cells were found on the atlas's grid: between its voxels the two may have changed places.
+    swapped = squares < 0
+    first, second = np.where(swapped, second, first), np.where(swapped, first, second)
     return first, second, np.asarray(np.abs(squares) / (2 * np.sqrt(apart) + 1e-6), np.float32)
 
 

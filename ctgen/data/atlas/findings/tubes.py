@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ctgen.data.atlas.airways import load_bronchi
 from ctgen.data.atlas.findings.scene import Box, Scene
-from ctgen.data.atlas.findings.shapes import open_lung
+from ctgen.data.atlas.findings.shapes import edge_mm, open_lung
 
 Array = NDArray[Any]
 WALL_HU, LUMEN_HU = 20.0, -975.0
@@ -50,11 +50,11 @@ class Tubes:
         length2 = float((way**2).sum()) + 1e-9
         part = np.clip((offset[0] * way[0] + offset[1] * way[1] + offset[2] * way[2]) / length2, 0, 1)
         far = np.sqrt(sum((o - part * w) ** 2 for o, w in zip(offset, way, strict=True)))
-        voxel = float(spacing.mean())
+        edge = edge_mm(float(spacing.mean()))
         radius = radius_mm[0] + (radius_mm[1] - radius_mm[0]) * part
-        inside = np.clip((radius - far) / voxel + 0.5, 0, np.minimum(1.0, 2 * radius / voxel))
+        inside = np.clip((radius - far) / edge + 0.5, 0, np.minimum(1.0, 2 * radius / edge))
         # A tube thinner than a voxel covers its share of it.
-        whole = np.clip((radius + wall - far) / voxel + 0.5, 0, np.minimum(1.0, 2 * (radius + wall) / voxel))
+        whole = np.clip((radius + wall - far) / edge + 0.5, 0, np.minimum(1.0, 2 * (radius + wall) / edge))
         lung = open_lung(scene, box, *lobes)
         self._pieces.append(
             (box, (np.maximum(whole - inside, 0) * lung).astype(np.float32), (inside * lung).astype(np.float32))
