@@ -132,7 +132,11 @@ def test_the_committed_vocabulary_is_the_built_one() -> None:
 
 
 def test_simulated_reports_are_made_of_whole_words() -> None:
-    config = AtlasThoraxConfig(cases=5, seed=5, size=(12, 16, 16), spacing_mm=(20.0, 20.0, 20.0))
+    # The findings of recipes/mini/text.yaml; the shipped encoder has not learned of the others.
+    kinds = ("pleural_effusion", "cardiomegaly", "lung_nodule", "consolidation", "emphysema")
+    config = AtlasThoraxConfig(
+        cases=5, seed=5, size=(12, 16, 16), spacing_mm=(20.0, 20.0, 20.0), kinds=kinds, nodule_kinds=("solid",)
+    )
     simulated = AtlasThorax(config)
     texts = [text for index in range(len(simulated)) for text in asdict(simulated[index].report).values()]
     assert not build_vocabulary.split_words(texts)
