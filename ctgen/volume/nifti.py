@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,9 @@ LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
 NUMBERS = frozenset({2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280})
 COMPRESSION = 1
+
+QFORM_MM = 5e-5
+"""A qform that puts a corner of the volume further than this from where the sform does is not written."""
 
 
 def read_header(path: Path) -> Header:
@@ -97,8 +101,12 @@ def write(volume: Volume, path: Path, target: Path) -> None:
     header.set_xyzt_units("mm")
     header.set_slope_inter(1.0, 0.0)
     header.set_sform(affine, code=1)
-    # A quaternion cannot hold sheared axes: better no qform than one that contradicts the sform.
-    header.set_qform(affine, code=0 if shear_degrees(affine) > 0.01 else 1)
+    # A quaternion holds no sheared axes, and in float32 no turn of almost 180 degrees: better no qform than one that
+    # contradicts the sform.
+    header.set_qform(affine, code=1)
+    corners = np.array([[*index, 1] for index in itertools.product(*[(0, size - 1) for size in volume.shape[::-1]])]).T
+    if float(np.abs((header.get_qform() - affine) @ corners).max()) > QFORM_MM:
+        header.set_qform(affine, code=0)
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
     with contextlib.ExitStack() as stack:

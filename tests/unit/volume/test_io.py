@@ -72,9 +72,14 @@ def test_what_is_written_reads_back_the_same_here_and_in_simpleitk(tmp_path: Pat
 def test_nibabel_sees_the_same_voxels_and_geometry_in_sform_and_qform(tmp_path: Path, volume: Volume) -> None:
     image = nibabel.load(write_volume(volume, tmp_path / "v.nii.gz"))
     np.testing.assert_array_equal(np.asarray(image.dataobj).T, volume.hu)
-    assert int(image.header["sform_code"]) == int(image.header["qform_code"]) == 1
+    assert int(image.header["sform_code"]) == 1
     assert image.header.get_xyzt_units()[0] == "mm"
-    for affine in (image.affine, image.header.get_sform(), image.header.get_qform()):
+    forms = [image.affine, image.header.get_sform()]
+    # there is none where a quaternion in float32 is not exact enough, as for some turns of nearly 180 degrees
+    oblique = np.count_nonzero(volume.affine[:3, :3]) > 3
+    if int(image.header["qform_code"]) or not oblique:
+        forms.append(image.header.get_qform(coded=True)[0])
+    for affine in forms:
         as_lps = np.diag([-1, -1, 1, 1]) @ affine @ np.eye(4)[[2, 1, 0, 3]]
         np.testing.assert_allclose(corners(as_lps, volume.shape), corners(volume.affine, volume.shape), atol=1e-4)
 
@@ -111,7 +116,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     volume = Volume.canonical(np.zeros((2, 2, 2), np.int16), (1, 1, 1))
     path = write_volume(volume, tmp_path / "v.nii.gz")
     before = path.read_bytes()
-    monkeypatch.setattr("ctgen.volume.nifti.shear_degrees", lambda affine: 1 / 0)
+    monkeypatch.setattr("ctgen.volume.nifti._reverse", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_volume(volume, path)
     assert path.read_bytes() == before
