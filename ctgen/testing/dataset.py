@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctgen.data.labels import LABELS
-from ctgen.interfaces import Case, Report, Skipped
+from ctgen.interfaces import Case, Origin, Report, Skipped
 from ctgen.testing.expect import equal, expect, global_rng_untouched
 from ctgen.volume import Volume
 from ctgen.volume.orient import from_canonical, to_canonical
@@ -51,11 +51,27 @@ def check_dataset(dataset: Any, *, limit: int = 2) -> None:
         equal(f"case {index} read in another order from a pickled copy: differing voxels", apart, 0)
         for name in ("report", "labels", "split"):
             equal(f"case {index} read twice: {name}", getattr(again, name), getattr(cases[index], name))
+    if hasattr(dataset, "origin"):
+        _check_origins(dataset, copy, cases)
     try:
         dataset[len(ids)]
     except IndexError:
         return
     raise AssertionError(f"dataset[{len(ids)}] of {len(ids)} cases: no IndexError")
+
+
+def _check_origins(dataset: Any, copy: Any, cases: dict[int, Case]) -> None:
+    """JSON-ready facts and files that are there; the same each time, and not the same for two cases."""
+    seen: dict[str, int] = {}
+    for index, case in cases.items():
+        origin = dataset.origin(index)
+        expect(isinstance(origin, Origin), f"origin({index}): found {type(origin).__name__}, wanted an Origin")
+        missing = [str(path) for path in origin.files if not path.is_file()]
+        expect(not missing, f"origin({index}): no file at {missing[:3]}")
+        facts = json.dumps(dict(origin.facts), sort_keys=True)
+        equal(f"origin({index}) from a pickled copy: facts", json.dumps(dict(copy.origin(index).facts), sort_keys=True), facts)
+        known = seen.setdefault(f"{origin.files}{facts}", index)
+        expect(known == index, f"origin({known}) and origin({index}) are the same, but {case.id!r} is another case")
 
 
 def _check_case(case: Any, wanted: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ctgen.builtin import configs
 from ctgen.builtin.autoencoder import TinyAe
@@ -20,7 +20,18 @@ from ctgen.builtin.rollout import WholeVolume
 from ctgen.builtin.schedule import LinearFlow
 from ctgen.builtin.text_encoder import HashText
 from ctgen.errors import UnknownComponentError
-from ctgen.interfaces import Case, CaseRequest, LatentSpec, Posterior, Report, RolloutResult, Skipped, TextFeatures, TextSpec
+from ctgen.interfaces import (
+    Case,
+    CaseRequest,
+    LatentSpec,
+    Origin,
+    Posterior,
+    Report,
+    RolloutResult,
+    Skipped,
+    TextFeatures,
+    TextSpec,
+)
 from ctgen.registry import KINDS
 from ctgen.testing import CHECKS, MemorySource, check, phantom
 from ctgen.volume import Volume
@@ -315,6 +326,56 @@ def test_dataset(change: Callable[[Case], Case], message: str, monkeypatch: pyte
 def test_dataset_ids(ids: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Phantoms, "ids", ids)
     fails("dataset", Phantoms(), message)
+
+
+class Traceable(Phantoms):
+    """Says where its cases come from; the tests set ``told``."""
+
+    told: Callable[[int], Origin] = staticmethod(lambda index: Origin((), {"index": index}))
+
+    def origin(self, index: int) -> Origin:
+        return type(self).told(index)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (lambda index: Origin((), {}), "are the same, but 'b' is another case"),
+        (lambda index: Origin((Path("/nowhere/scan.nii"),), {"index": index}), "no file at"),
+        (lambda index: {"index": index}, "found dict, wanted an Origin"),
+        (lambda index: Origin((), {"index": random.random()}), "from a pickled copy: facts"),
+    ],
+)
+def test_dataset_origins(told: Callable[[int], Origin], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check("dataset", Traceable())
+    monkeypatch.setattr(Traceable, "told", staticmethod(told))
+    fails("dataset", Traceable(), message)
+
+
+class Greedy:
+    """A rollout that reads more than once, or not what ``example`` shows."""
+
+    def __init__(self, inner: Any, offset: int = 0, again: bool = False) -> None:
+        self.inner, self.offset, self.again = inner, offset, again
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def example_from(self, read: Callable[[int, int], Tensor], depth: int, markers: Any, generator: Any) -> Any:
+        if self.again:
+            read(0, 1)
+        return self.inner.example_from(
+            lambda first, end: read(first + self.offset, end + self.offset), depth, markers, generator
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"), [({"again": True}, "reads of example_from"), ({"offset": 1}, "example_from reads slices|target of")]
+)
+def test_rollouts_that_read_for_themselves(fields: dict[str, Any], message: str) -> None:
+    inner = WholeVolume(configs.WholeVolumeConfig(depth=40))
+    check("rollout", Greedy(inner))
+    fails("rollout", Greedy(inner, **fields), message)
 
 
 # metric
