@@ -131,17 +131,15 @@ def _apply(
     along_d, along_h, along_w = (None if matrix is None else _bands(matrix) for matrix in weights)
     plane_size = [size if matrix is None else len(matrix) for matrix, size in zip(weights[1:], hu.shape[1:], strict=True)]
     stack = np.empty((len(hu), *plane_size), np.float32)
-    for plane, target in zip(hu, stack, strict=True):
+    for index, plane in enumerate(hu):
         values = plane.astype(np.float32)
         if floor_hu is not None:
             np.maximum(values, floor_hu, out=values)
         if along_h is not None:
             values = _banded(along_h, values)
-        if along_w is None:
-            target[...] = values
-        else:
-            for columns, used, block in along_w:
-                target[:, columns] = values[:, used] @ block.T
+        if along_w is not None:
+            values = _banded(along_w, np.ascontiguousarray(values.T)).T
+        stack[index] = values
     if along_d is None:
         return stack
     return _banded(along_d, stack.reshape(len(stack), -1)).reshape(-1, *stack.shape[1:])
