@@ -159,8 +159,10 @@ def _inflated_size(path: Path, file: Path, offset: int) -> int:
     try:
         with file.open("rb") as stream:
             stream.seek(offset)
-            while not inflate.eof and (chunk := stream.read(1 << 20)):
-                total += len(inflate.decompress(chunk))
+            while not inflate.eof and (chunk := inflate.unconsumed_tail or stream.read(1 << 20)):
+                # a megabyte of a very even volume would become a gigabyte
+                total += len(inflate.decompress(chunk, 1 << 22))
+            total += len(inflate.flush())
     except zlib.error as error:
         raise VolumeError(path, f"the compressed data are damaged ({error})", hint=AGAIN) from error
     return total

@@ -73,7 +73,7 @@ def read_voxels(header: Header) -> NDArray[Any]:
         _skip(stream, header.data_offset)
         for view in sink.buffers():
             while view:
-                count = stream.readinto(view[: 1 << 24])  # type: ignore[attr-defined]
+                count = stream.readinto(view[: 1 << 22])  # type: ignore[attr-defined]
                 if not count:
                     there = f"{human_bytes(filled)} of {human_bytes(header.bytes_in_file)}"
                     raise VolumeError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ctgen.errors import VolumeError
 
 INT16 = np.iinfo(np.int16)
-SLAB_BYTES = 16 << 20
+SLAB_BYTES = 8 << 20
 
 
 class VoxelSink:
