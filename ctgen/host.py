@@ -123,6 +123,10 @@ class Registrar:
         """A streaming score."""
         self._add("metric", name, target, config, summary)
 
+    def feature_extractor(self, name: str, *, target: str, config: type[ComponentConfig], summary: str = "") -> None:
+        """Volume -> features for metrics that compare distributions."""
+        self._add("feature_extractor", name, target, config, summary)
+
     def exporter(self, name: str, *, target: str, config: type[ComponentConfig], summary: str = "") -> None:
         """A file format to write volumes in."""
         self._add("exporter", name, target, config, summary)

@@ -11,7 +11,17 @@ from ctgen.config import ComponentConfig
 from ctgen.errors import AmbiguousComponentError, PluginError, UnknownComponentError, did_you_mean
 
 Kind = Literal[
-    "autoencoder", "text_encoder", "backbone", "schedule", "rollout", "objective", "dataset", "metric", "exporter", "generator"
+    "autoencoder",
+    "text_encoder",
+    "backbone",
+    "schedule",
+    "rollout",
+    "objective",
+    "dataset",
+    "metric",
+    "feature_extractor",
+    "exporter",
+    "generator",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

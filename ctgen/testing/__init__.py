@@ -19,6 +19,7 @@ from ctgen.testing.autoencoder import check_autoencoder
 from ctgen.testing.backbone import check_backbone
 from ctgen.testing.dataset import check_dataset
 from ctgen.testing.exporter import check_exporter
+from ctgen.testing.feature_extractor import check_feature_extractor
 from ctgen.testing.generator import check_generator
 from ctgen.testing.metric import check_metric
 from ctgen.testing.objective import check_objective
@@ -36,6 +37,7 @@ __all__ = [
     "check_backbone",
     "check_dataset",
     "check_exporter",
+    "check_feature_extractor",
     "check_generator",
     "check_metric",
     "check_objective",
@@ -54,6 +56,7 @@ CHECKS: Mapping[str, Callable[..., None]] = {
     "objective": check_objective,
     "dataset": check_dataset,
     "metric": check_metric,
+    "feature_extractor": check_feature_extractor,
     "exporter": check_exporter,
     "generator": check_generator,
 }

@@ -12,17 +12,20 @@ from typing import Any
 import numpy as np
 
 from ctgen.data.labels import LABELS
-from ctgen.interfaces import EvaluationItem
+from ctgen.interfaces import EvaluationItem, Report
 from ctgen.testing.expect import equal, expect, global_rng_untouched
+from ctgen.testing.features import PlainBank
 from ctgen.testing.volumes import phantom
 
-NEEDS = frozenset({"real", "reconstructed", "generated"})
+VOLUMES = frozenset({"real", "reconstructed", "generated"})
+NEEDS = VOLUMES | {"features", "report", "labels"}
 
 
 def check_metric(metric: Any, *, items: Sequence[EvaluationItem] | None = None, tolerance: float = 1e-6) -> None:
     """Every key has a direction, merging parts equals seeing all, nothing is drawn or changed, instances can be pickled.
 
-    ``metric`` must be fresh. ``items``: by default six phantoms with real, reconstructed and generated volumes.
+    ``metric`` must be fresh. ``items``: by default six phantoms with real, reconstructed and generated volumes, reports and
+    a feature bank that answers any key.
     """
     unknown = frozenset(metric.needs) - NEEDS
     expect(not unknown, f"needs: {sorted(unknown)} are not among {sorted(NEEDS)}")
@@ -60,15 +63,20 @@ def example_items(count: int = 6) -> list[EvaluationItem]:
         real = phantom((16, 48, 48), (3.0, 6.0, 6.0), seed=index)
         random = np.random.Generator(np.random.PCG64(1000 + index))
         noisy = (real.hu + random.normal(0.0, 20.0, real.shape)).clip(-1024, 3000).round().astype(np.int16)
+        reconstructed = replace(real, hu=noisy)
+        generated = phantom((16, 48, 48), (3.0, 6.0, 6.0), seed=100 + index)
         items.append(
             EvaluationItem(
                 id=f"phantom-{index}",
                 real=real,
-                reconstructed=replace(real, hu=noisy),
-                generated=phantom((16, 48, 48), (3.0, 6.0, 6.0), seed=100 + index),
+                reconstructed=reconstructed,
+                generated=generated,
                 boundaries=(4, 8, 12),
                 seconds=1.0 + index,
                 labels={label: (index + place) % 2 for place, label in enumerate(LABELS)},
+                report=Report(f"Nodule of {index + 3} mm."),
+                features=PlainBank({"real": real, "reconstructed": reconstructed, "generated": generated}),
+                evaluations=10 + index,
             )
         )
     return items
