@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import shutil
@@ -46,6 +47,14 @@ def peak_gb(recipe: Path, run_dir: Path, stage: str) -> float:
     return usage.ru_maxrss * 1024 / 1e9
 
 
+def written(path: Path, shape: tuple[int, int, int], **how: object) -> None:
+    writer = multiprocessing.get_context("spawn").Process(target=write_scan, args=(path, shape), kwargs=how)
+    writer.start()
+    writer.join()
+    if writer.exitcode:
+        raise SystemExit(f"{path} could not be written")
+
+
 def measure(root: Path, name: str, scans: Path, size: str, spacing: str) -> dict[str, object]:
     recipe = root / f"{name}.yaml"
     recipe.write_text(RECIPE.format(root=scans, size=size, spacing=spacing))
@@ -64,8 +73,9 @@ def main() -> None:
     d, h, w = (int(part) for part in arguments.shape.split(","))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_scan(root / "one" / "scan0.nii.gz", (d, h, w), turned=True)
-        write_scan(root / "float64" / "scan0.nii.gz", (d, h, w), dtype="float64")
+        # In processes of their own: a child's peak starts at what its parent ever held.
+        written(root / "one" / "scan0.nii.gz", (d, h, w), turned=True)
+        written(root / "float64" / "scan0.nii.gz", (d, h, w), dtype="float64")
         (root / "more").mkdir()
         for number in range(arguments.more):
             # the same voxels under another name are another case
