@@ -31,12 +31,12 @@ CONTEXT: Mapping[str, frozenset[str]] = {
     "backbone": frozenset({"latent", "text"}),
     "objective": frozenset({"components", "schedule", "rollout"}),
 }
-"""What a target of each kind takes beside its config, by keyword."""
+"""What a target of each kind takes beside its config, by keyword. A generator made of other components may take ``host``."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A recipe that a plugin ships; ``resource`` is a file inside ``package``."""
+    """A recipe, suite or protocol that a plugin ships; ``resource`` is a file inside ``package``."""
 
     name: str
     plugin: str
@@ -80,6 +80,8 @@ class Registrar:
     plugin: str
     registry: Registry
     presets: list[Preset] = field(default_factory=list)
+    suites: list[Preset] = field(default_factory=list)
+    protocols: list[Preset] = field(default_factory=list)
 
     def _add(self, kind: Kind, name: str, target: str, config: type[ComponentConfig], summary: str) -> None:
         if not name or not set(name) <= _NAME_CHARACTERS:
@@ -137,9 +139,20 @@ class Registrar:
 
     def preset(self, name: str, *, package: str, resource: str, summary: str = "") -> None:
         """A recipe inside the plugin's package, usable as ``extends: preset:NAME`` and ``ctgen run preset:NAME``."""
-        if any(known.name == name for known in self.presets):
-            raise PluginError(f"plugin {self.plugin!r} registers preset {name!r} twice")
-        self.presets.append(Preset(name, self.plugin, package, resource, summary))
+        self._ship("preset", self.presets, Preset(name, self.plugin, package, resource, summary))
+
+    def suite(self, name: str, *, package: str, resource: str, summary: str = "") -> None:
+        """Cases to compare models on: a YAML file inside the plugin's package, for ``ctgen bench --suite NAME``."""
+        self._ship("suite", self.suites, Preset(name, self.plugin, package, resource, summary))
+
+    def protocol(self, name: str, *, package: str, resource: str, summary: str = "") -> None:
+        """How to score: a YAML file inside the plugin's package that names feature extractors and metrics."""
+        self._ship("protocol", self.protocols, Preset(name, self.plugin, package, resource, summary))
+
+    def _ship(self, what: str, shipped: list[Preset], new: Preset) -> None:
+        if any(known.name == new.name for known in shipped):
+            raise PluginError(f"plugin {self.plugin!r} registers {what} {new.name!r} twice")
+        shipped.append(new)
 
 
 class Host:
@@ -148,6 +161,8 @@ class Host:
     def __init__(self) -> None:
         self.registry = Registry()
         self.presets: list[Preset] = []
+        self.suites: list[Preset] = []
+        self.protocols: list[Preset] = []
         self.plugins: list[PluginRecord] = []
         self.manager = pluggy.PluginManager("ctgen")
         self.manager.add_hookspecs(hookspecs)
@@ -199,6 +214,8 @@ class Host:
                 self.manager.unregister(module)
             return record
         self.presets.extend(registrar.presets)
+        self.suites.extend(registrar.suites)
+        self.protocols.extend(registrar.protocols)
         record.components = sum(component.plugin == name for component in self.registry)
         return record
 
@@ -246,6 +263,8 @@ class Host:
             raise ConfigError(f"{kind} {name!r} needs {sorted(wanted) or 'no context'}, got {sorted(context)}")
         component = self.component(kind, name)
         target = component.load()
+        if kind == "generator" and "host" in inspect.signature(target).parameters:
+            context["host"] = self
         try:
             return target(config, **context)
         except CtgenError:
@@ -264,15 +283,26 @@ class Host:
 
     def preset(self, name: str) -> Preset:
         """The preset called ``name`` or ``plugin:name``."""
-        found = [preset for preset in self.presets if name in (preset.name, f"{preset.plugin}:{preset.name}")]
+        return self._shipped("preset", self.presets, name)
+
+    def suite(self, name: str) -> Preset:
+        """The suite called ``name`` or ``plugin:name``."""
+        return self._shipped("suite", self.suites, name)
+
+    def protocol(self, name: str) -> Preset:
+        """The protocol called ``name`` or ``plugin:name``."""
+        return self._shipped("protocol", self.protocols, name)
+
+    def _shipped(self, what: str, shipped: list[Preset], name: str) -> Preset:
+        found = [one for one in shipped if name in (one.name, f"{one.plugin}:{one.name}")]
         if len(found) == 1:
             return found[0]
         if found:
-            names = " or ".join(f"{preset.plugin}:{preset.name}" for preset in found)
-            raise AmbiguousComponentError(f"preset {name!r} comes from {len(found)} plugins", hint=f"write {names}")
-        known = [preset.name for preset in self.presets]
+            names = " or ".join(f"{one.plugin}:{one.name}" for one in found)
+            raise AmbiguousComponentError(f"{what} {name!r} comes from {len(found)} plugins", hint=f"write {names}")
+        known = [one.name for one in shipped]
         lines = [did_you_mean(name, known), "available: " + (", ".join(sorted(known)) or "none"), self.failure_notes()]
-        raise UnknownComponentError(f"no preset named {name!r}", hint="\n".join(line for line in lines if line))
+        raise UnknownComponentError(f"no {what} named {name!r}", hint="\n".join(line for line in lines if line))
 
 
 def _version(distribution: str) -> str:

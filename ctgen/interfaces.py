@@ -461,6 +461,9 @@ class FeatureBank(Protocol):
     def has(self, which: Which) -> bool:
         """Whether the case has this volume."""
 
+    def can(self, key: str, what: Literal["logits", "text", "labels"]) -> bool:
+        """Whether the extractor has this ability."""
+
     def volume(self, key: str, which: Which, plane: Plane = "xy") -> NDArray[np.float32]:
         """(N, width)."""
 
@@ -507,6 +510,23 @@ class Generator(Protocol):
     def generate(self, request: CaseRequest, seed: int) -> Volume: ...
 
 
+@runtime_checkable
+class NeedsData(Protocol):
+    """A Generator that looks at real cases, such as the mean of the training volumes.
+
+    Whoever runs it calls ``prepare`` once, before the first ``generate``; ``generate`` before that is a DataError. It then
+    answers for any request, with volumes on the grid of the cases it was shown, and draws as every Generator does.
+    """
+
+    def prepare(self, train: Dataset, held_out: Dataset) -> None:
+        """``train``: what a model may learn from. ``held_out``: the cases whose reports will be asked for, by the same ids
+        (CaseRequest.id); only a generator that by its nature must see the real scan (a reconstruction) may read them.
+
+        Volumes are canonical and prepared, all of one grid. Both may be large: cases are read one at a time, each as often as
+        wanted, and the data sets outlive the generator. An empty ``train`` is a DataError if it is needed.
+        """
+
+
 class TrainingSource(Protocol):
     """What an objective draws from: the prepared cases of one split, by index; every read is lazy."""
 
@@ -535,8 +555,9 @@ class Objective(Protocol):
 
     ``trains`` names the recipe section whose component is trained; ``reads`` which store the batches come from.
     May also have ``extra: nn.Module`` (trained and saved beside the model, not averaged), ``prepare(source)`` (called before
-    the first batch), ``finish(source, generator) -> Mapping[str, str]`` (metadata kept with the final weights). A logged NaN
-    means "nothing to say this step" and is left out of means.
+    the first batch), ``finish(source, generator) -> Mapping[str, str]`` (metadata kept with the final weights),
+    ``validate(source) -> Mapping[str, float]`` (scores on held-out cases, logged as valid_<name>). A logged NaN means "nothing
+    to say this step" and is left out of means.
     """
 
     trains: ClassVar[Literal["backbone", "autoencoder", "text_encoder"]]

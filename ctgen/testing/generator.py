@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ctgen.interfaces import CaseRequest, Report
+from ctgen.interfaces import Case, CaseRequest, NeedsData, Report, Skipped
 from ctgen.testing.dataset import check_volume
 from ctgen.testing.expect import equal, expect, global_rng_untouched
+from ctgen.testing.volumes import phantom
 from ctgen.volume import Volume
 from ctgen.volume.orient import to_canonical
 
@@ -20,12 +21,40 @@ REQUESTS = (
 )
 
 
+class MemoryCases:
+    """A Dataset of cases in memory."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self.cases = cases
+        self.ids: Sequence[str] = [case.id for case in cases]
+        self.skipped: Sequence[Skipped] = ()
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> Case:
+        return self.cases[index]
+
+
 def check_generator(generator: Any, requests: Sequence[CaseRequest] = REQUESTS, *, draws: bool = True) -> None:
     """Canonical HU volumes that depend on seed and id alone, with the slices and spacing asked for.
 
     ``requests``: at least two, small, with different ids. ``draws=False`` for one that has a single answer per id.
+    One that needs data (ctgen.interfaces.NeedsData) is given phantoms.
     """
     first, second = requests[:2]
+    if isinstance(generator, NeedsData):
+        train = [
+            Case(f"phantom-{number}", phantom((12, 32, 32), seed=number), Report(f"Nodule of {4 + number} mm."), {})
+            for number in range(3)
+        ]
+        # one of them must be there under a second name, see the draws below
+        asked = [*requests, replace(first, id=f"{first.id}-2")]
+        held_out = [
+            Case(request.id, phantom((12, 32, 32), seed=9 + number), request.report, {}, "valid")
+            for number, request in enumerate(asked)
+        ]
+        generator.prepare(MemoryCases(train), MemoryCases(held_out))
     with global_rng_untouched("generate"):
         volumes = [generator.generate(request, 11) for request in requests]
     for request, volume in zip(requests, volumes, strict=True):
