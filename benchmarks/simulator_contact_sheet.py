@@ -1,7 +1,7 @@
 """A picture of every finding of ``atlas-thorax``: ``python benchmarks/simulator_contact_sheet.py sheet.png``.
 
-A row per finding: axial and the best other plane, each in lung and soft-tissue window, each with and without the finding, cut
-where its mask is largest. The case is the first one that shows it well. 20 s per finding at 1.5 mm.
+A row per finding: axial and the best other plane, each in lung (dense things: bone) and soft-tissue window, with and without
+it, cut where its mask is largest. The case is the first one that shows it well. 20 s per finding at 1.5 mm.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from ctgen.data.atlas.findings.scene import box_of
 from ctgen.data.atlas.scan import simulate
 
 WINDOWS = {"lung": (-1350.0, 150.0), "soft": (-160.0, 240.0)}
+DENSE_WINDOWS = {"bone": (-450.0, 1250.0), "soft": (-160.0, 240.0)}
+DENSE = {"medical_material", "arterial_wall_calcification", "coronary_artery_wall_calcification"}
+"""Metal and calcium: brighter than both windows of the others."""
 PLANES = ("axial", "coronal", "sagittal")
 
 
@@ -51,7 +54,7 @@ def panels(name: FindingName, seed: int, index: int, config: AtlasThoraxConfig) 
     assert body is not None
     out = []
     for axis in (0, other):
-        for window, (low, high) in WINDOWS.items():
+        for window, (low, high) in (DENSE_WINDOWS if name in DENSE else WINDOWS).items():
             for case, word in ((ill, "with"), (well, "without")):
                 part = tuple(slice(cuts[axis], cuts[axis] + 1) if axis == each else body[each] for each in range(3))
                 cut = case.volume.hu[part].squeeze(axis).astype(float)
