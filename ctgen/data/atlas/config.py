@@ -39,6 +39,12 @@ SIMULATED: tuple[FindingName, ...] = (
     "lung_nodule",
     "consolidation",
     "emphysema",
+    "medical_material",
+    "arterial_wall_calcification",
+    "pericardial_effusion",
+    "coronary_artery_wall_calcification",
+    "hiatal_hernia",
+    "lymphadenopathy",
     "atelectasis",
     "lung_opacity",
     "pulmonary_fibrotic_sequela",
@@ -48,6 +54,28 @@ SIMULATED: tuple[FindingName, ...] = (
     "interlobular_septal_thickening",
 )
 """Those that can be painted: the findings of ``findings/registry.py``, in the order of ``FINDINGS``."""
+
+REALISTIC: Mapping[FindingName, float] = {
+    "medical_material": 0.12,
+    "arterial_wall_calcification": 0.28,
+    "cardiomegaly": 0.11,
+    "pericardial_effusion": 0.07,
+    "coronary_artery_wall_calcification": 0.25,
+    "hiatal_hernia": 0.14,
+    "lymphadenopathy": 0.26,
+    "emphysema": 0.19,
+    "atelectasis": 0.22,
+    "lung_nodule": 0.45,
+    "lung_opacity": 0.37,
+    "pulmonary_fibrotic_sequela": 0.27,
+    "pleural_effusion": 0.12,
+    "mosaic_attenuation_pattern": 0.08,
+    "peribronchial_thickening": 0.1,
+    "consolidation": 0.18,
+    "bronchiectasis": 0.1,
+    "interlobular_septal_thickening": 0.08,
+}
+"""About how often CT-RATE's labels are found there; approximations. Effusions add some atelectasis to its share."""
 
 LONGEST_SCAN_MM = 290.0
 """The atlas is 332 mm long and shrinks to 0.89 of that in the shortest patient."""
@@ -73,16 +101,26 @@ class AtlasThoraxConfig(ComponentConfig):
     """Findings that can occur; leaving one out moves no draw of another. Atelectasis also arises beside an effusion."""
     nodule_kinds: Annotated[tuple[NoduleKind, ...], Field(min_length=1)] = NODULE_KINDS
     """What lung nodules can be; solid ones are most frequent."""
-    prevalence: Probability = 0.35
-    """Probability of each finding, drawn independently."""
+    prevalence: Probability | Literal["realistic"] = 0.35
+    """Probability of each finding, drawn independently; "realistic": about as in CT-RATE, and together with what goes with it
+    (age, heart failure, smoking, infection)."""
     findings: Mapping[FindingName, Probability] = {}
     """Probabilities of single findings, instead of ``prevalence``."""
+    labels: Mapping[FindingName, bool] = {}
+    """Findings that every case has (true) or that none has (false); all else of a case stays as it was, so that two data sets
+    that differ in this alone hold the same patients with and without. What the field of view does not show is not there."""
+    patient: Annotated[int, Field(ge=0)] | None = None
+    """Every case has the anatomy of the case with this index; findings and scanner vary as they do without."""
     contrast: Probability = 0.55
     """Fraction of scans with intravenous contrast."""
     table: Probability = 0.85
     """Fraction of scans that show the couch."""
     noise_hu: tuple[Annotated[float, Field(ge=0.0)], Annotated[float, Field(ge=0.0)]] = (6.0, 22.0)
     """Range of the noise's standard deviation in the middle of the chest."""
+    circle: Probability = 0.15
+    """Fraction of scans that end at the circle within the field of view; -1024 HU around it."""
+    motion: Probability = 0.05
+    """Fraction of scans during which the patient breathes."""
 
     @field_validator("kinds")
     @classmethod
@@ -90,6 +128,13 @@ class AtlasThoraxConfig(ComponentConfig):
         if missing := [name for name in value if name not in SIMULATED]:
             raise ValueError(f"not simulated: {', '.join(missing)}; there are {', '.join(SIMULATED)}")
         return tuple(name for name in FINDINGS if name in value)
+
+    @field_validator("labels")
+    @classmethod
+    def _can_be_shown(cls, value: Mapping[FindingName, bool]) -> Mapping[FindingName, bool]:
+        if missing := [name for name, there in value.items() if there and name not in SIMULATED]:
+            raise ValueError(f"not simulated: {', '.join(missing)}; there are {', '.join(SIMULATED)}")
+        return value
 
     @field_validator("noise_hu")
     @classmethod
@@ -107,7 +152,10 @@ class AtlasThoraxConfig(ComponentConfig):
 
     def probability(self, finding: FindingName) -> float:
         """0 for what is not among ``kinds``."""
-        return self.findings.get(finding, self.prevalence) if finding in self.kinds else 0.0
+        if finding not in self.kinds:
+            return 0.0
+        usual = REALISTIC[finding] if self.prevalence == "realistic" else self.prevalence
+        return self.findings.get(finding, usual)
 
     def check(self, sizes: Sizes | None = None) -> Iterable[tuple[str, str]]:
         length = self.size[0] * self.spacing_mm[0]

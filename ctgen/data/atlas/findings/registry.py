@@ -23,16 +23,22 @@ from typing import Protocol
 import numpy as np
 
 from ctgen.data.atlas.findings import (
+    arterial_wall_calcification,
     atelectasis,
     bronchiectasis,
     cardiomegaly,
     consolidation,
+    coronary_artery_wall_calcification,
     emphysema,
+    hiatal_hernia,
     interlobular_septal_thickening,
     lung_nodule,
     lung_opacity,
+    lymphadenopathy,
+    medical_material,
     mosaic_attenuation_pattern,
     peribronchial_thickening,
+    pericardial_effusion,
     pleural_effusion,
     pulmonary_fibrotic_sequela,
 )
@@ -66,6 +72,9 @@ ORDER: tuple[Finding, ...] = (
     cardiomegaly,
     emphysema,
     pleural_effusion,
+    pericardial_effusion,
+    hiatal_hernia,
+    lymphadenopathy,
     consolidation,
     lung_nodule,
     mosaic_attenuation_pattern,
@@ -75,6 +84,9 @@ ORDER: tuple[Finding, ...] = (
     atelectasis,
     peribronchial_thickening,
     bronchiectasis,
+    arterial_wall_calcification,
+    coronary_artery_wall_calcification,
+    medical_material,
 )
 PRESSING: tuple[Pressing, ...] = (pleural_effusion,)
 MODULES: dict[str, Finding] = {module.NAME: module for module in ORDER}

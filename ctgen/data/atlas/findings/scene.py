@@ -37,7 +37,7 @@ class Scene:
     contrast: float
     hu: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     fluid: NDArray[np.float32] | None = None
-    """0 ... 1: pleural fluid; whatever is painted later stays out of it."""
+    """0 ... 1: pleural fluid and what ``take`` added; whatever is painted later stays out of it."""
     collapsed: NDArray[np.float32] | None = None
     """0 ... 1: lung that the fluid presses airless."""
     masks: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
@@ -102,6 +102,12 @@ class Scene:
     def free(self, box: Box) -> NDArray[np.float32] | float:
         """1 where no fluid is."""
         return 1.0 if self.fluid is None else 1.0 - self.fluid[box]
+
+    def take(self, box: Box, amount: NDArray[np.float32]) -> None:
+        """Nothing that is painted later changes these voxels, by ``amount`` (0 ... 1)."""
+        if self.fluid is None:
+            self.fluid = np.zeros(self.shape, np.float32)
+        np.maximum(self.fluid[box], amount, out=self.fluid[box])
 
     def fill(self, box: Box, amount: NDArray[np.float32], value_hu: float, *, seal: bool = True) -> None:
         """Blend lung towards ``value_hu`` by ``amount`` (0 ... 1); denser tissue stays.

@@ -67,6 +67,12 @@ TELLERS: dict[str, Teller] = {
         peribronchial_thickening,
         bronchiectasis,
         interlobular_septal_thickening,
+        pericardial_effusion,
+        hiatal_hernia,
+        lymphadenopathy,
+        medical_material,
+        arterial_wall_calcification,
+        coronary_artery_wall_calcification,
     )
 }
 """In the order in which impressions are drawn: append."""
