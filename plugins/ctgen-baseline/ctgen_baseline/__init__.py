@@ -1,0 +1,1 @@
+"""What CTFlow is compared with: a whole-volume U-Net, and generators whose place in any sound ranking is known."""
