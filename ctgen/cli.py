@@ -143,6 +143,71 @@ def generate(
         generate_to_folder(source, wanted, out, options, host=Host.discover(), console=console)
 
 
+@app.command()
+def bench(
+    models: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B,...", help="Presets, recipes, run folders, generators, folder:PATH.", show_default=False),
+    ] = None,
+    suite: Annotated[str, typer.Option(metavar="NAME|FILE", help="Cases and grid; see ctgen ls suites.")] = "mini",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of results.  [default: runs/bench-SUITE]")
+    ] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B,...", help="Instead of the suite's; see ctgen ls protocols.", show_default=False),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR|EXTRACTOR=FILE", help="Where weights of protocols are; may be given again.", show_default=False
+        ),
+    ] = None,
+    cases: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only the first N cases: another, smaller suite.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Share the cases among N processes.  [default: cores, up to 4]")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Put two results.json of earlier benches into one table.")] = False,
+    results: Annotated[
+        list[Path] | None, typer.Argument(metavar="[A.json B.json]", help="With --compare.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare models on the same cases, with floors and intervals.
+
+    Every model makes a volume for each report of the suite; protocols score them. A table is printed; report.html,
+    results.md, .csv and .json are written. After an interruption the same command goes on.
+
+    \b
+    Examples:
+      ctgen bench --models ctflow,baseline
+      ctgen bench --models ctflow,mine=runs/mine,folder:theirs/ --suite mini-64 -o bench/
+      ctgen bench --models ctflow --protocol styleganv-fid --weights ~/weights
+      ctgen bench --compare before/results.json after/results.json
+    """
+    from ctgen.commands import bench as command
+    from ctgen.console import Console
+
+    with Console(quiet=quiet) as console:
+        if compare:
+            code = command.compare_files(results or [], out, console=console)
+        else:
+            code = command.run(
+                models or [],
+                suite,
+                out,
+                cases=cases,
+                processes=processes,
+                protocols=protocol or [],
+                weights=weights or [],
+                console=console,
+            )
+    if code:
+        raise typer.Exit(code)
+
+
 looking.add_to(app)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctgen.bench.shipped import register_shipped
 from ctgen.builtin import configs
 from ctgen.builtin.diffusers_flow_config import DiffusersFlowConfig
 from ctgen.builtin.exporter_configs import ExporterConfig
@@ -21,6 +22,7 @@ PLUGIN_API = 1
 
 @hookimpl
 def ctgen_register(registrar: Registrar) -> None:
+    register_shipped(registrar)
     registrar.autoencoder(
         "tiny-ae",
         target="ctgen.builtin.autoencoder:TinyAe",

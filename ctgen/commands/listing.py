@@ -1,22 +1,26 @@
-"""``ctgen ls``: components, plugins and presets as plain tables."""
+"""``ctgen ls``: components, plugins, presets, suites and protocols as plain tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ctgen.errors import UnknownComponentError, did_you_mean
-from ctgen.host import Host
+from ctgen.host import Host, Preset
 from ctgen.registry import KINDS
 
-EXTRA = ("plugins", "presets")
+EXTRA = ("plugins", "presets", "suites", "protocols")
 
 
 def listing(host: Host, what: str | None, *, traceback: bool = False) -> str:
-    """The text of ``ctgen ls [what]``; ``what`` is a kind, "plugins", "presets" or None for all components."""
+    """The text of ``ctgen ls [what]``; ``what`` is a kind, one of EXTRA, or None for all components."""
     if what == "plugins":
         return _plugins(host, traceback=traceback)
     if what == "presets":
-        return _presets(host)
+        return _shipped("preset", host.presets, prefix="preset:")
+    if what == "suites":
+        return _shipped("suite", host.suites)
+    if what == "protocols":
+        return _shipped("protocol", host.protocols)
     if what is not None and what not in KINDS:
         choices = [*KINDS, *EXTRA]
         near = did_you_mean(what, choices)
@@ -66,8 +70,8 @@ def _plugins(host: Host, *, traceback: bool) -> str:
     return "\n".join(lines)
 
 
-def _presets(host: Host) -> str:
-    if not host.presets:
-        return "no plugin ships a preset"
-    rows = [(f"preset:{preset.name}", preset.plugin, preset.summary) for preset in host.presets]
-    return table(("PRESET", "PLUGIN", ""), sorted(rows))
+def _shipped(what: str, shipped: Sequence[Preset], *, prefix: str = "") -> str:
+    if not shipped:
+        return f"no plugin ships a {what}"
+    rows = [(f"{prefix}{one.name}", one.plugin, one.summary) for one in shipped]
+    return table((what.upper(), "PLUGIN", ""), sorted(rows))

@@ -11,10 +11,10 @@ from ctgen.commands.words import Overrides, RecipeArgument
 
 
 def list_(
-    what: Annotated[str | None, typer.Argument(metavar="[KIND|plugins|presets]", show_default=False)] = None,
+    what: Annotated[str | None, typer.Argument(metavar="[KIND|plugins|presets|suites|protocols]", show_default=False)] = None,
     traceback: Annotated[bool, typer.Option("--traceback", help="With plugins: the full error of those that failed.")] = False,
 ) -> None:
-    """List components, plugins or presets.
+    """List components, plugins, presets, suites or protocols.
 
     \b
     Examples:

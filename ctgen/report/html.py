@@ -27,9 +27,9 @@ def write_report(path: Path, content: ReportContent) -> Path:
     sections = [
         ("stages", "Stages", _stages(content.stages)),
         ("metrics", "Metrics", score_table(content.metrics) if content.metrics else ""),
-        ("pictures", "Pictures", _figures(content.figures, "pictures")),
-        ("plots", "Plots", _figures(content.figures, "plots")),
-        ("training", "Training", _figures(content.figures, "training")),
+        ("pictures", "Pictures", figures_html(content.figures, "pictures")),
+        ("plots", "Plots", figures_html(content.figures, "plots")),
+        ("training", "Training", figures_html(content.figures, "training")),
         ("skipped", "What was left out, and why", _skipped(content.skipped)),
         ("provenance", "Provenance", _definitions(dict(_flat(content.provenance)))),
         ("recipe", "Recipe", _recipe(content.recipe_yaml)),
@@ -103,7 +103,8 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _figures(figures: Sequence[Figure], section: str) -> str:
+def figures_html(figures: Sequence[Figure], section: str) -> str:
+    """The figures of one section, images inlined. MissingFileError if a file is not there."""
     return "\n".join(_figure(figure) for figure in figures if figure.section == section)
 
 

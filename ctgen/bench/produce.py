@@ -1,0 +1,290 @@
+"""Volumes of a model for the cases of a suite: resumable per case, shared out to processes, the same for any number of them.
+
+``OUT/NAME-fingerprint/model.json`` says what the model is, ``samples/<id>.nii.gz`` and ``.json`` are its volumes.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from ctgen.atomic import fingerprint, read_json, remove_leftovers, sha256_of, write_json
+from ctgen.bench.cases import Cases, PreparedDataset
+from ctgen.bench.memory import peak_bytes, reset_peak
+from ctgen.bench.models import ModelSpec
+from ctgen.bench.opening import Model, RecipeModel, ReconstructionModel, model_fingerprint, open_model
+from ctgen.bench.volumes import content_problem, geometry_problem, match, on_grid_of, read_matching, shifted
+from ctgen.console import Console
+from ctgen.data.prepared import PreparedCases
+from ctgen.errors import CtgenError
+from ctgen.host import Host
+from ctgen.interfaces import Skipped
+from ctgen.stages.context import Stopper
+from ctgen.volume import Volume
+from ctgen.volume.header import volume_stem
+from ctgen.volume.io import write_volume
+
+SUFFIX = ".nii.gz"
+
+
+@dataclass
+class Product:
+    """What there is of a model. ``error``: why there is nothing, or not all; ``facts``: as Model.facts."""
+
+    spec: ModelSpec
+    folder: Path | None = None
+    fingerprint: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    left_out: list[Skipped] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    error: str = ""
+    autoencoder: str = ""
+    """Name of the floor that reconstructs with this model's autoencoder."""
+
+    def json(self, case_id: str) -> Path:
+        assert self.folder is not None
+        return self.folder / "samples" / f"{case_id}.json"
+
+    def volume(self, case_id: str) -> Path:
+        assert self.folder is not None
+        return self.folder / "samples" / f"{case_id}{SUFFIX}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker process needs; picklable."""
+
+    spec: ModelSpec
+    of: ModelSpec | None
+    """Whose autoencoder it is, for a reconstruction."""
+    steps: int | None
+    seed: int
+    samples: Path
+    held_out: Path
+    ids: tuple[str, ...]
+    train: Path | None = None
+    """Folders of prepared cases."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """On a CPU sums depend on how many threads share them: every volume and feature is made by one, in any process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def produce(
+    spec: ModelSpec,
+    of: ModelSpec | None,
+    cases: Cases,
+    out: Path,
+    *,
+    host: Host,
+    console: Console,
+    stopper: Stopper,
+    processes: int,
+    train: Path | None,
+) -> Product:
+    """Make what is missing. A model that fails is a Product with an error; Interrupted is raised."""
+    suite = cases.suite.settings
+    product = Product(spec)
+    job = Job(spec, of, suite.steps, suite.seed, out, cases.prepared.folder, cases.ids, train)
+    try:
+        with one_thread():
+            model = _open(job, host, console)
+    except CtgenError as error:
+        product.error = str(error)
+        return product
+    except Exception as error:
+        product.error = f"{type(error).__name__}: {error}"
+        return product
+    product.fingerprint = model_fingerprint(model, cases.identity)
+    product.facts = dict(model.facts)
+    folder = product.folder = out / f"{spec.name}-{product.fingerprint[:8]}"
+    identity = {"name": spec.name, "kind": spec.kind, "source": spec.source, "fingerprint": product.fingerprint}
+    if not (folder / "model.json").is_file():
+        write_json(folder / "model.json", {**identity, "identity": dict(model.identity), "facts": product.facts})
+    missing = [case_id for case_id in cases.ids if not product.json(case_id).is_file()]
+    if len(missing) < len(cases.ids):
+        console.say(f"{spec.name}: {len(cases.ids) - len(missing)} of {len(cases.ids)} volumes are there already")
+    job = replace(job, samples=folder / "samples")
+    done = len(cases.ids) - len(missing)
+    with (
+        console.task(spec.name, len(cases.ids), unit="volumes", done=done) as task,
+        closing(_outcomes(job, model, cases, missing, processes)) as outcomes,
+    ):
+        for case_id, problem in outcomes:
+            if problem:
+                product.error = f"case {case_id}: {problem}"
+                break
+            task.advance(note=case_id)
+            stopper.check()
+    remove_leftovers(folder)
+    return product
+
+
+def adopt_folder(spec: ModelSpec, cases: Cases, out: Path, *, console: Console, stopper: Stopper) -> Product:
+    """Volumes that are there already, put on the real scans' grid. Those that cannot be scored are named in ``left_out``."""
+    product = Product(spec)
+    try:
+        found = match(Path(spec.source), cases.ids)
+    except CtgenError as error:
+        product.error = str(error)
+        return product
+    hashes = {case_id: sha256_of(path) for case_id, path in found.files.items()}
+    identity = {"files": hashes}
+    product.fingerprint = fingerprint({"model": identity, "kind": spec.kind, "suite": cases.identity})
+    product.facts = {"weights": {}, "files": len(hashes)}
+    product.left_out, product.unknown = list(found.left_out), found.unknown
+    folder = product.folder = out / f"{spec.name}-{product.fingerprint[:8]}"
+    write_json(folder / "model.json", {"name": spec.name, "kind": spec.kind, "source": spec.source, "identity": identity})
+    for case_id in console.track(list(found.files), spec.name, unit="volumes"):
+        stopper.check()
+        path, target = found.files[case_id], product.json(case_id)
+        if target.is_file():
+            continue
+        real = cases.prepared.volume(case_id)
+        try:
+            volume = read_matching(path, real)
+        except CtgenError as error:
+            product.left_out.append(Skipped(case_id, error.message.removeprefix(f"{path}: ")))
+            continue
+        beside = _beside(path)
+        store(
+            product.volume(case_id),
+            target,
+            case_id,
+            volume,
+            real,
+            {**beside, "file": path.name, "source_sha256": hashes[case_id]},
+        )
+    product.left_out.sort(key=lambda entry: entry.id)
+    if not any(product.json(case_id).is_file() for case_id in cases.ids):
+        reasons = "\n".join(f"{entry.id}: {entry.reason}" for entry in product.left_out[:8])
+        product.error = f"no volume of {spec.source} can be scored\n{reasons}"
+    return product
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """What ctgen wrote beside a volume that it made: block boundaries and cost."""
+    beside = path.with_name(f"{volume_stem(path)}.json")
+    try:
+        found = read_json(beside) if beside.is_file() else {}
+    except ValueError:
+        return {}
+    if not isinstance(found, dict) or found.get("synthetic") is not True:
+        return {}
+    return {name: found[name] for name in ("boundaries", "seconds", "evaluations") if name in found}
+
+
+def store(path: Path, json: Path, case_id: str, volume: Volume, real: Volume, facts: dict[str, Any]) -> None:
+    """Write a volume on the real scan's grid, and then its JSON."""
+    placed, note = on_grid_of(volume, real)
+    boundaries = tuple(facts.get("boundaries", ()))
+    cuts = boundaries if not note else shifted(boundaries, volume, placed)
+    write_volume(Volume(placed.hu, placed.affine), path)
+    notes = "; ".join(text for text in (facts.get("note", ""), note) if text)
+    write_json(json, {**facts, "id": case_id, "boundaries": list(cuts), "note": notes, "sha256": sha256_of(path)})
+
+
+def _open(job: Job, host: Host, console: Console) -> Model:
+    if job.spec.kind == "reconstruction":
+        assert job.of is not None
+        opened = open_model(job.of, host=host, console=Console(quiet=True), steps=job.steps)
+        assert isinstance(opened, RecipeModel)
+        return ReconstructionModel(job.spec, opened)
+    train, held_out = None, None
+    if job.spec.kind == "generator":
+        held_out = PreparedDataset(PreparedCases(job.held_out), job.ids)
+        if job.train is not None:
+            shown = PreparedCases(job.train)
+            train = PreparedDataset(shown, shown.ids())
+    return open_model(job.spec, host=host, console=console, steps=job.steps, train=train, held_out=held_out)
+
+
+def _one(job: Job, model: Model, request: Any, real: Volume) -> None:
+    reset_peak()
+    made = model.make(request, real, job.seed)
+    peak = peak_bytes()
+    volume = made.volume
+    if not np.isfinite(volume.hu).all():
+        raise ValueError("voxels are NaN or infinite")
+    if problem := geometry_problem(volume, real):
+        raise ValueError(problem)
+    facts = {
+        "seed": job.seed,
+        "synthetic": True,
+        "report": asdict(request.report),
+        "seconds": round(made.seconds, 3),
+        "evaluations": made.evaluations,
+        "peak_bytes": peak,
+        "boundaries": list(made.boundaries),
+        "note": made.note,
+    }
+    if problem := content_problem(volume, real):
+        facts["note"] = "; ".join(text for text in (made.note, problem) if text)
+    store(job.samples / f"{request.id}{SUFFIX}", job.samples / f"{request.id}.json", request.id, volume, real, facts)
+
+
+def _outcomes(job: Job, model: Model, cases: Cases, ids: list[str], processes: int) -> Generator[tuple[str, str], None, None]:
+    """(case id, "" or what went wrong) as they are done."""
+    workers = min(processes, len(ids))
+    if workers <= 1:
+        with one_thread():
+            for case_id in ids:
+                yield case_id, _tried(job, model, cases.request(case_id), cases.prepared.volume(case_id))
+        return
+    # loky: fresh processes (a forked copy of torch's thread pools can hang), without re-running the caller's script
+    pool = Parallel(workers, return_as="generator_unordered")
+    try:
+        yield from pool(delayed(_in_worker)(job, cases.request(case_id)) for case_id in ids)
+    except TerminatedWorkerError:
+        yield ids[0], "a process was killed from outside, most likely because the memory was full; use fewer --processes"
+
+
+def _tried(job: Job, model: Model, request: Any, real: Volume) -> str:
+    try:
+        _one(job, model, request, real)
+    except CtgenError as error:
+        return str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+_opened: dict[Path, Model | str] = {}
+"""In a worker process: the model that it is working for, or why that could not be opened."""
+
+
+def _worker_model(job: Job) -> Model | str:
+    """Opened once per worker process, which does one thread's work beside the others."""
+    if job.samples not in _opened:
+        # the parent decides when to stop; Ctrl-C reaches the whole process group
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        torch.set_num_threads(1)
+        _opened.clear()
+        try:
+            _opened[job.samples] = _open(job, Host.discover(), Console(quiet=True))
+        except Exception as error:
+            _opened[job.samples] = str(error)
+    return _opened[job.samples]
+
+
+def _in_worker(job: Job, request: Any) -> tuple[str, str]:
+    model = _worker_model(job)
+    if isinstance(model, str):
+        return request.id, model
+    return request.id, _tried(job, model, request, PreparedCases(job.held_out).volume(request.id))
