@@ -29,6 +29,14 @@ def simulate(
     size: Annotated[
         str | None, typer.Option(metavar="D,H,W", help="Voxels.  [default: 96,128,128; the field of view is kept]")
     ] = None,
+    present: Annotated[
+        str | None, typer.Option("--with", metavar="NAMES", help="Findings that every case has, commas between them.")
+    ] = None,
+    absent: Annotated[str | None, typer.Option("--without", metavar="NAMES", help="Findings that none has.")] = None,
+    patient: Annotated[int | None, typer.Option(min=0, metavar="I", help="Give every case the anatomy of case I.")] = None,
+    prevalence: Annotated[
+        str | None, typer.Option(metavar="P|realistic", help="How often each finding is there.  [default: 0.35]")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Simulate chest CT with reports and labels, from a real scan that is deformed and given findings.
@@ -38,13 +46,15 @@ def simulate(
     \b
     Examples:
       ctgen data simulate simulated/ --cases 8 --seed 1
+      ctgen data simulate ill/ --with pleural_effusion    (and well/ --without ...: the same patients)
       ctgen data simulate copy/ --layout ct-rate --cases 60 --damage --size 32,40,40
     """
     from ctgen.commands.simulating import simulate as make
     from ctgen.console import Console
 
     with Console(quiet=quiet) as console:
-        make(out, cases, seed, layout=layout, intensity=intensity, damage=damage, size=size, console=console)
+        make(out, cases, seed, layout=layout, intensity=intensity, damage=damage, size=size, console=console,
+             present=present, absent=absent, patient=patient, prevalence=prevalence)  # fmt: skip
 
 
 @app.command()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctgen.data.atlas.config import AtlasThoraxConfig
+from pydantic import ValidationError
+
+from ctgen.data.atlas.config import SIMULATED, AtlasThoraxConfig
 from ctgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    out: Path, cases: int, seed: int, *, layout: str, intensity: str, damage: bool, size: str | None, console: Console
-) -> None:
+    out: Path, cases: int, seed: int, *, layout: str, intensity: str, damage: bool, size: str | None, console: Console,
+    present: str | None = None, absent: str | None = None, patient: int | None = None, prevalence: str | None = None,
+) -> None:  # fmt: skip
     """Write the cases; ConfigError for words that do not fit together."""
     if layout not in ("folder", "ct-rate"):
         raise ConfigError(f"--layout {layout!r} is none", hint="choose folder or ct-rate")
@@ -22,7 +25,7 @@ def simulate(
         raise ConfigError(f"--intensity {intensity!r} is none", hint="choose fixed or raw")
     if layout == "folder" and (damage or intensity != "fixed"):
         raise ConfigError("--damage and --intensity are for --layout ct-rate", hint="add --layout ct-rate")
-    config = _config(size)
+    config = _with_findings(_config(size), present, absent, patient, prevalence)
     if layout == "folder":
         from ctgen.data.atlas.simulate import simulate_to_folder
 
@@ -34,6 +37,28 @@ def simulate(
     kind = "raw" if intensity == "raw" else "fixed"
     simulate_ct_rate(out, cases, seed, kind=kind, damage=damage, config=config, console=console)  # type: ignore[arg-type]
     console.result(f"{cases} scan{'s' if cases > 1 else ''} in {out / 'dataset'}; what is in them: {out / 'planted.json'}")
+
+
+def _with_findings(
+    config: AtlasThoraxConfig, present: str | None, absent: str | None, patient: int | None, prevalence: str | None
+) -> AtlasThoraxConfig:
+    """``present`` and ``absent`` are names with commas between them."""
+    told = [(name.strip(), there) for text, there in ((present, True), (absent, False)) if text for name in text.split(",")]
+    if twice := [name for name, there in told if there and (name, False) in told]:
+        raise ConfigError(f"{', '.join(twice)}: both with and without", hint="name a finding once")
+    try:
+        share = prevalence if prevalence in (None, "realistic") else float(prevalence)
+    except ValueError:
+        raise ConfigError(f"--prevalence {prevalence!r} is none", hint="write a number from 0 to 1, or realistic") from None
+    changed = {"labels": dict(told), "patient": patient, **({} if share is None else {"prevalence": share})}
+    try:
+        checked = AtlasThoraxConfig.model_validate(changed)
+    except ValidationError as error:
+        raise ConfigError(
+            "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()),
+            hint=f"findings are {', '.join(SIMULATED)}",
+        ) from None
+    return config.model_copy(update={name: getattr(checked, name) for name in changed})
 
 
 def _config(size: str | None) -> AtlasThoraxConfig:

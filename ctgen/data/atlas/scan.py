@@ -13,11 +13,12 @@ from scipy import ndimage
 from ctgen.data.atlas.config import FINDINGS, AtlasThoraxConfig, FindingName
 from ctgen.data.atlas.deform import coordinates
 from ctgen.data.atlas.draws import stream
-from ctgen.data.atlas.findings import cardiomegaly
+from ctgen.data.atlas.findings import cardiomegaly, pleural_effusion
 from ctgen.data.atlas.findings.registry import MODULES, ORDER, PRESSING
 from ctgen.data.atlas.findings.scene import Drawing, Facts, Scene
 from ctgen.data.atlas.image import Build, finish
 from ctgen.data.atlas.patient import Patient, Scanner, draw_patient, draw_scanner
+from ctgen.data.atlas.prevalence import draw_presence
 from ctgen.data.atlas.tissue import AIR_HU, Tissue, load_guides, load_tissue, tone_curve
 from ctgen.volume import Volume
 
@@ -42,15 +43,20 @@ class Simulated:
 
 def draw_findings(seed: int, index: int, config: AtlasThoraxConfig) -> tuple[dict[str, bool], dict[str, Facts]]:
     """Which findings the case has, and the facts of all: a finding's facts do not depend on which others are present."""
-    chances = stream(seed, index, "presence").uniform(size=len(FINDINGS))
-    present: dict[str, bool] = {
-        name: bool(chance < config.probability(name)) for name, chance in zip(FINDINGS, chances, strict=True)
-    }
-    drawing = Drawing(seed, index, config, load_guides(), draw_patient(seed, index))
+    patient = draw_patient(seed, _who(index, config))
+    present = draw_presence(seed, index, config, patient)
+    drawing = Drawing(seed, index, config, load_guides(), patient)
     facts: dict[str, Facts] = {}
     for finding in ORDER:
         facts[finding.NAME] = finding.draw(stream(seed, index, finding.NAME), facts, drawing)
+    if config.labels.get("atelectasis") is False:
+        facts[pleural_effusion.NAME]["collapse"] = False
     return present, facts
+
+
+def _who(index: int, config: AtlasThoraxConfig) -> int:
+    """The case whose anatomy this one has."""
+    return index if config.patient is None else config.patient
 
 
 def simulate(
@@ -70,7 +76,7 @@ def simulate(
     if missing := [name for name, value in (present or {}).items() if value and name not in MODULES]:
         raise ValueError(f"not simulated: {', '.join(missing)}; there are {', '.join(MODULES)}")
     tissue = load_tissue(config.spacing_mm)
-    patient = draw_patient(seed, index)
+    patient = draw_patient(seed, _who(index, config))
     scanner = draw_scanner(seed, index, contrast=config.contrast, couch=config.table, noise_hu=config.noise_hu)
     has, facts = draw_findings(seed, index, config)
     # Also what is not among ``kinds`` may be asked for here.
@@ -109,7 +115,7 @@ def _deform(
     """The case's scene before any voxel is sampled, and the flat index of the nearest atlas voxel."""
     guides, tissue = load_guides(), load_tissue(config.spacing_mm)
     where = coordinates(
-        seed, index, patient, guides, heart_scale=heart_scale, size=config.size, spacing_mm=config.spacing_mm,
+        seed, _who(index, config), patient, guides, heart_scale=heart_scale, size=config.size, spacing_mm=config.spacing_mm,
         atlas_shape=_shape(tissue.labels), atlas_spacing=tissue.spacing_mm,
     )  # fmt: skip
     cells = _nearest(where, tissue.labels.shape)

@@ -59,7 +59,7 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
     neck = _along(away, (hiatus - middle) * np.array(scene.spacing_mm)) - min(0.42 * radius, 15.0)
     outline = _joined(outline, neck, 6.0)
     # It lies before the aorta, and beside it at most.
-    aorta = scene.in_box(box, "aorta") & (np.abs(away[0]) < 0.7 * radius)
+    aorta = scene.in_box(box, "aorta") & (np.abs(away[0]) < 0.7 * radius) & (away[1] > 0)
     if aorta.any():
         outline = _joined(-outline, float(away[1][aorta].mean()) - away[1], 5.0) * -1
     solid = vessels(scene, box) | scene.in_box(box, *BONES, *ABDOMEN, "heart", "atrial_app", "trachea")
@@ -77,7 +77,9 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
     mask = np.zeros(scene.shape, bool)
     mask[box] = inside
     scene.masks[NAME] = mask
-    return {**facts, "size_mm": axial_mm(mask, scene)}
+    width = axial_mm(mask, scene)
+    size = "small" if width < 42 else "moderate" if width <= 60 else "large"
+    return {**facts, "size": size, "size_mm": width}
 
 
 def _fabric(

@@ -80,8 +80,9 @@ def press(scene: Scene, facts: Facts) -> None:
         moved = scene.coordinates[(slice(None), *box)]
         moved[:, lung] -= (direction * shift * (1 - amount) / np.array(tissue.spacing_mm)[:, None]).astype(np.float32)
         fluid[box][lung] = amount
-        reach = 5.0 if part["size"] == "small" else 9.0 + 0.15 * part["depth_mm"]
-        strength = 0.35 if part["size"] == "small" else 0.95
+        light = part["size"] == "small" or not facts["collapse"]
+        reach = 5.0 if light else 9.0 + 0.15 * part["depth_mm"]
+        strength = 0.35 if light else 0.95
         rim = strength * np.exp(-((beyond / reach) ** 2)) * ramp(layer, 2.0, 14.0) * (1 - amount)
         collapsed[box][lung] = rim
     if not (fluid > 0.5).any():
