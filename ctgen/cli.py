@@ -208,6 +208,53 @@ def bench(
         raise typer.Exit(code)
 
 
+@app.command()
+def evaluate(
+    generated: Annotated[
+        Path, typer.Argument(metavar="GENERATED", help="Folder of volumes, named after their cases.", show_default=False)
+    ],
+    reference: Annotated[Path, typer.Option(metavar="FOLDER", help="Real scans of the same names.", show_default=False)],
+    reports: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Reports and labels by case.", show_default=False),
+    ] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B,...", help="See ctgen ls protocols.  [default: ctgen-mini]"),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR|EXTRACTOR=FILE", help="Where weights of protocols are; may be given again.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of results.  [default: runs/evaluate-GENERATED]")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Score volumes that anybody made against real scans.
+
+    No recipe and no model are needed. Files are matched by name: GENERATED/case7.nii.gz with FOLDER/case7.nii.gz. What is
+    missing, damaged or wrongly oriented is named, the rest is scored.
+
+    \b
+    Examples:
+      ctgen evaluate volumes/ --reference scans/
+      ctgen evaluate volumes/ --reference scans/ --reports scans/reports.csv -o scores/
+      ctgen evaluate volumes/ --reference scans/ --protocol vlm3d-2025 --weights ~/weights
+    """
+    from ctgen.commands.evaluating import run as score
+    from ctgen.console import Console
+
+    with Console(quiet=quiet) as console:
+        code = score(
+            generated, reference, out, reports=reports, protocols=protocol or [], weights=weights or [], console=console
+        )
+    if code:
+        raise typer.Exit(code)
+
+
 looking.add_to(app)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ctgen.atomic import fingerprint, write_json
 from ctgen.bench.definitions import Suite
@@ -22,6 +22,20 @@ from ctgen.stages.plan import DONE, fingerprints, finished, folder_of
 if TYPE_CHECKING:
     from ctgen.console import Console
     from ctgen.host import Host
+    from ctgen.volume import Volume
+
+
+class RealCases(Protocol):
+    """What is asked of real scans: PreparedCases has it, and a plain folder of them."""
+
+    folder: Path
+
+    def volume(self, case_id: str) -> Volume: ...
+
+    def report(self, case_id: str) -> Report | None: ...
+
+    def record(self, case_id: str) -> dict[str, Any]:
+        """With "labels"; of prepared cases also "shape", "spacing_mm", ..."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,7 @@ class Cases:
     """The suite's cases on its grid. ``identity``: what decides every volume that is made for them (JSON-ready)."""
 
     suite: Suite
-    prepared: PreparedCases
+    prepared: RealCases
     ids: tuple[str, ...]
     identity: dict[str, Any]
 
@@ -165,11 +179,11 @@ def _recipe(suite: Suite, data: Use, host: Host) -> Recipe:
         metrics=(),
         **several,
         prepare=suite.settings.prepare,
-        encode=EncodeSettings(),
-        train=TrainSettings(),
-        sample=SampleSettings(),
-        evaluate=EvaluateSettings(),
-        report=ReportSettings(),
+        encode=EncodeSettings.model_validate({}),
+        train=TrainSettings.model_validate({}),
+        sample=SampleSettings.model_validate({}),
+        evaluate=EvaluateSettings.model_validate({}),
+        report=ReportSettings.model_validate({}),
         source=suite.source,
         origin={},
         host=host,

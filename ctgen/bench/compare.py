@@ -59,7 +59,7 @@ def compare(
         drawn = min(resamples, int(getattr(one, "resamples", resamples)))
         draws, whole, n = _bootstrap(one, other, drawn, seed)
         for key in keys:
-            if key not in whole:
+            if key not in whole or scores[key].meaning.startswith("floor:"):
                 continue
             low = high = p = None
             test = ""
@@ -96,8 +96,8 @@ def permutation_p(differences: NDArray[np.float64], seed: int) -> float:
 
 def bootstrap_p(draws: NDArray[np.float64]) -> float:
     """Two-sided: twice the smaller share of draws on one side of zero, never below what so many draws can show."""
-    below, above = np.mean(draws <= 0), np.mean(draws >= 0)
-    return float(min(1.0, max(2 * min(below, above), 1 / len(draws))))
+    below, above = float(np.mean(draws <= 0)), float(np.mean(draws >= 0))
+    return min(1.0, max(2 * min(below, above), 1 / len(draws)))
 
 
 def _bootstrap(one: Resampled, other: Resampled, resamples: int, seed: int) -> tuple[dict[str, Any], dict[str, float], int]:

@@ -26,7 +26,9 @@ class SuiteSettings(Settings):
     steps: Count | None = Field(None, description="solver steps of composed models; default: each model's own")
     slices: Literal["case", "model"] | Count = Field("case", description='slices asked for: "case": as many as the real scan')
     protocols: tuple[str, ...] = Field(min_length=1, description="how it is scored, in this order")
-    prepare: PrepareSettings = Field(PrepareSettings(), description="the grid on which volumes are compared")
+    prepare: PrepareSettings = Field(
+        default_factory=lambda: PrepareSettings.model_validate({}), description="the grid on which volumes are compared"
+    )
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ def join(first: Mapping[str, Any], second: Mapping[str, Any], one: str, other: s
             "errors": mine["errors"] | {names.get(model, model): error for model, error in theirs["errors"].items()},
             "comparisons": [*mine["comparisons"], *compared],
         }
-    return {**first, "models": models, "protocols": protocols}
+    order = [*first["order"], *(names[name] for name in second["order"] if names[name] not in first["order"])]
+    return {**first, "models": models, "order": order, "protocols": protocols}
 
 
 def _differences(left: str, right: str, results: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ctgen.atomic import fingerprint
+from ctgen.bench.cases import PreparedDataset
 from ctgen.bench.models import ModelSpec
 from ctgen.errors import ConfigError, DataError, RecipeError, StageError
-from ctgen.interfaces import CaseRequest, Dataset, NeedsData, WeightsInfo
+from ctgen.interfaces import CaseRequest, NeedsData, WeightsInfo
 from ctgen.provenance import provenance
 from ctgen.recipe import Recipe, load_recipe
 from ctgen.sample.generator import ComposedGenerator, reconstruct
@@ -43,10 +44,14 @@ class Made:
 class Model(Protocol):
     """``identity`` decides the volumes; ``facts`` (weights, recipe, versions) is told beside the results."""
 
-    spec: ModelSpec
-    identity: Mapping[str, Any]
-    facts: Mapping[str, Any]
-    autoencoder: Any
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
 
     def make(self, request: CaseRequest, real: Volume, seed: int) -> Made: ...
 
@@ -57,8 +62,8 @@ def open_model(
     host: Host,
     console: Console,
     steps: int | None = None,
-    train: Dataset | None = None,
-    held_out: Dataset | None = None,
+    train: PreparedDataset | None = None,
+    held_out: PreparedDataset | None = None,
 ) -> Model:
     """Build what ``spec`` names, with its weights, on the device. CtgenError as building raises them."""
     if spec.kind == "generator":
@@ -84,7 +89,7 @@ class RecipeModel:
         made_of = provenance(recipe, context.components)
         self.facts: dict[str, Any] = {**made_of, "steps": recipe.sample.steps, "solver": recipe.sample.solver}
         sections = (*MODULES, "schedule", "rollout")
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "ctgen": importlib.metadata.version("ctgen-framework"),
             "components": {name: without_paths(recipe.use(name).identity()) for name in sections},
             "weights": {name: context.components[name].weights.sha256 for name in MODULES},
@@ -134,9 +139,8 @@ class ReconstructionModel:
 class GeneratorModel:
     """A generator component. What it draws depends on the seed and the case id alone, as the interface says."""
 
-    def __init__(self, spec: ModelSpec, host: Host, train: Dataset | None, held_out: Dataset | None) -> None:
+    def __init__(self, spec: ModelSpec, host: Host, train: PreparedDataset | None, held_out: PreparedDataset | None) -> None:
         self.spec = spec
-        self.autoencoder = None
         component = host.component("generator", spec.source)
         config = host.configure("generator", spec.source, **spec.fields)
         self.generator = host.build("generator", spec.source, config)

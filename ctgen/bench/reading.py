@@ -51,7 +51,7 @@ def load_protocol(reference: str, host: Host, weights: Sequence[str] = ()) -> Pr
     reader = _Reader(host, source, lenient=True)
     entries = reader.top(text)
     extractors, metrics = entries.pop("extractors", None), entries.pop("metrics", None)
-    settings = reader.model("protocol", ProtocolSettings, entries) or ProtocolSettings()
+    settings = reader.model("protocol", ProtocolSettings, entries) or ProtocolSettings.model_validate({})
     found: dict[str, Path] = {}
     for key, need in settings.weights.items():
         path = _locate(key, need.file, weights)

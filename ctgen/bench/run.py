@@ -78,7 +78,7 @@ def bench(models: Sequence[str], suite: str, out: Path, options: BenchOptions, *
                 console.warn(f"{one.protocol.name} is not run: {one.missing[0]}")
                 continue
             score(one, store, products, cases, train=train, host=host, console=console, stopper=stopper)
-    document = _document(cases, products, scored)
+    document = document_of(cases, products, scored)
     return write_results(document, out, products, cases, report=options.report)
 
 
@@ -156,7 +156,8 @@ def _produce(
     return [*floors.values(), *products]
 
 
-def _document(cases: Cases, products: Sequence[Product], scored: Sequence[Scored]) -> dict[str, Any]:
+def document_of(cases: Cases, products: Sequence[Product], scored: Sequence[Scored]) -> dict[str, Any]:
+    """JSON-ready: everything that the tables, the page and results.json show."""
     models: dict[str, Any] = {}
     halves = Product(HALVES, facts={"weights": {}})
     for product in (halves, *products):
@@ -186,6 +187,7 @@ def _document(cases: Cases, products: Sequence[Product], scored: Sequence[Scored
         },
         "provenance": provenance_here(),
         "models": models,
+        "order": list(models),
         "protocols": {one.protocol.name: _protocol(one, products) for one in scored},
     }
 

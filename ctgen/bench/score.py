@@ -30,7 +30,7 @@ HALVES = ModelSpec("real-real", "halves", "real")
 
 @dataclass
 class Scored:
-    """A protocol's results. ``missing``: why it was not run; ``metrics``: model -> metric name -> the metric, with its cases."""
+    """A protocol's results. ``missing``: why it was not run; ``metrics``: model -> metric name -> the metric with its cases."""
 
     protocol: Protocol
     definition: dict[str, Any] = field(default_factory=dict)
@@ -144,7 +144,7 @@ def _item(product: Product, products: Sequence[Product], cases: Cases, case_id: 
         boundaries=tuple(facts["boundaries"]),
         seconds=facts.get("seconds"),
         labels=cases.prepared.record(case_id)["labels"],
-        report=cases.report(case_id),
+        report=cases.prepared.report(case_id),
         features=store.bank({"real": real, "generated": generated, "reconstructed": reconstructed}),
         evaluations=facts.get("evaluations"),
         peak_bytes=facts.get("peak_bytes"),
@@ -161,7 +161,7 @@ def _halves(cases: Cases, store: FeatureStore) -> Iterator[EvaluationItem]:
             real=real,
             generated=made,
             labels=cases.prepared.record(made_id)["labels"],
-            report=cases.report(made_id),
+            report=cases.prepared.report(made_id),
             features=store.bank({"real": real, "generated": made}),
         )
 

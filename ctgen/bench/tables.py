@@ -44,9 +44,9 @@ class Row:
 def names_in(document: Document, protocol: str) -> list[str]:
     """The columns of a protocol: floors first, then the models in their order."""
     results = document["protocols"][protocol]["results"]
-    order = [name for name in document["models"] if document["models"][name]["floor"]]
-    order += [name for name in document["models"] if not document["models"][name]["floor"]]
-    return [name for name in order if name in results]
+    return [
+        name for name in sorted(document["order"], key=lambda name: not document["models"][name]["floor"]) if name in results
+    ]
 
 
 def rows_of(document: Document, protocol: str, *, details: bool = False) -> list[Row]:
@@ -69,7 +69,7 @@ def rows_of(document: Document, protocol: str, *, details: bool = False) -> list
 
 
 def best(row: Row, document: Document) -> str:
-    """The model, floors apart, with the best value; "" if no direction is better or only one model has one."""
+    """The model, floors apart, with the best value; "" if no direction is better or two share it."""
     values = {
         name: score["value"]
         for name, score in row.scores.items()
@@ -77,7 +77,8 @@ def best(row: Row, document: Document) -> str:
     }
     if row.higher_is_better is None or len(values) < 2:
         return ""
-    return max(values, key=values.__getitem__) if row.higher_is_better else min(values, key=values.__getitem__)
+    found = max(values, key=values.__getitem__) if row.higher_is_better else min(values, key=values.__getitem__)
+    return found if sum(value == values[found] for value in values.values()) == 1 else ""
 
 
 def cell(score: Mapping[str, Any] | None, *, interval: bool = True) -> str:
@@ -120,7 +121,8 @@ def loud(model: Mapping[str, Any]) -> bool:
 def model_rows(document: Document) -> Iterator[tuple[str, str, str, str]]:
     """(name, what it is, N, state) of every model, floors too."""
     wanted = document["suite"]["n"]
-    for name, model in document["models"].items():
+    for name in document["order"]:
+        model = document["models"][name]
         what = "floor: " + model["source"] if model["floor"] else model["source"]
         state = f"FAILED: {model['error'].splitlines()[0]}" if model["error"] else weights_text(model)
         yield name, what, f"{model['n']}" + (f" of {wanted}" if model["n"] != wanted and not model["floor"] else ""), state
@@ -187,7 +189,8 @@ def show(document: Document, stream: TextIO) -> None:
     models = Table(box=None, header_style="bold")
     for head in ("model", "", "N", "weights"):
         models.add_column(head, overflow="fold")
-    for (name, *rest), model in zip(model_rows(document), document["models"].values(), strict=True):
+    for name, *rest in model_rows(document):
+        model = document["models"][name]
         style = "bold red" if model["error"] else "dim" if model["floor"] else "yellow" if loud(model) else ""
         models.add_row(escape(name), *map(escape, rest), style=style)
     screen.print(models)
