@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ctgen.dicom.export_config import DicomExporterConfig
+from ctgen.dicom.exporter import DicomExporter
 from ctgen.testing import phantom
 from ctgen.volume.io import write_volume
 from tests.e2e.sandbox import Sandbox
@@ -21,6 +23,11 @@ RUN_BY = {
     'ctgen generate runs/ctflow --report "Small left pleural effusion. The heart is enlarged." -o effusion.nii.gz': (
         "tests/e2e/test_main_job.py::test_generate_from_a_report"
     ),
+    "ctgen data check /path/to/CT-RATE -o audit": "tests/e2e/test_readme.py::test_ct_rate_is_checked_and_prepared",
+    "ctgen run recipes/ctflow.yaml data.use=ct-rate data.root=/path/to/CT-RATE --run-dir runs/ct-rate": (
+        "tests/e2e/test_readme.py::test_ct_rate_is_checked_and_prepared"
+    ),
+    "ctgen data import /path/to/dicom -o scans": "tests/e2e/test_readme.py::test_dicom_becomes_a_folder_of_scans",
     "ctgen data inspect /path/to/scans": "tests/e2e/test_readme.py::test_own_scans_are_inspected",
     "ctgen run recipes/ctflow.yaml data.use=folder data.root=/path/to/scans --run-dir runs/mine": (
         "tests/e2e/test_main_job.py::test_own_scans"
@@ -88,6 +95,29 @@ def test_own_scans_are_inspected(sandbox: Sandbox) -> None:
     output = sandbox.run("ctgen data inspect scans").stdout
     assert "scan-0" in output
     assert "scan-1" in output
+
+
+def test_ct_rate_is_checked_and_prepared(sandbox: Sandbox) -> None:
+    """To the end of prepare; the stages after it do not know where cases come from."""
+    sandbox.run("ctgen data simulate CT-RATE --layout ct-rate --cases 4 --size 36,48,48 --quiet")
+    assert "nothing serious" in sandbox.run("ctgen data check CT-RATE -o audit").stdout
+    words = "prepare.size=[8,32,32] prepare.spacing_mm=[36,12,12] --until prepare"
+    sandbox.run(
+        f"ctgen run {REPOSITORY}/recipes/ctflow.yaml data.use=ct-rate data.root=CT-RATE --run-dir runs/ct-rate {words}",
+        timeout=600,
+    )
+    (manifest,) = (sandbox.folder / "runs" / "ct-rate").glob("prepare-*/manifest.json")
+    cases = json.loads(manifest.read_text(encoding="utf-8"))["cases"]
+    assert len(cases) == 4
+
+
+def test_dicom_becomes_a_folder_of_scans(sandbox: Sandbox) -> None:
+    volume = phantom((24, 32, 32), (5.0, 5.0, 5.0))
+    DicomExporter(DicomExporterConfig()).write(volume, sandbox.folder / "dicom" / "made.dicom")
+    # The exporter labels its series synthetic, and such series are left out.
+    output = sandbox.run("ctgen data import dicom -o imported synthetic=take").stdout
+    assert "1 series taken" in output
+    assert len(list((sandbox.folder / "imported" / "volumes").iterdir())) == 1
 
 
 def test_the_released_weights_fit_the_recipe(sandbox: Sandbox) -> None:
