@@ -15,7 +15,7 @@ from ctgen.data.atlas.scan import Simulated, simulate
 from ctgen.errors import ConfigError
 from ctgen.interfaces import Case, Origin, Skipped, Split
 
-SIMULATOR = 1
+SIMULATOR = 2
 """Raise with every change that changes a case."""
 
 
@@ -33,7 +33,7 @@ def case_from(simulated: Simulated, seed: int, index: int, config: AtlasThoraxCo
         patient=simulated.patient,
         scanner=simulated.scanner,
         ratio=simulated.cardiothoracic_ratio,
-        slice_mm=config.spacing_mm[0],
+        slice_mm=round(simulated.scanner.slice_mm, 1),
         speaker=Speaker(stream(seed, index, "report")),
         kinds=config.kinds,
     )

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from ctgen.data.atlas.draws import stream
 from ctgen.data.atlas.patient import Patient
+from ctgen.data.atlas.second_shape import load_second_shape
 from ctgen.data.atlas.tissue import Guides
 
 Array = NDArray[Any]
@@ -17,6 +18,7 @@ Array = NDArray[Any]
 CELL_MM = 12.0
 """Spacing of the coarse grid; the finest field it carries, the heart's weight, changes over 40 mm."""
 WARP_CELL_MM = 52.0
+SWAY_CELL_MM = 120.0
 
 
 def spline_weights(positions: Array) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -90,11 +92,18 @@ def _middle(patient: Patient, guides: Guides, length_mm: float, atlas_mm: float)
     return np.array([height, guides.body_centre[1], guides.body_centre[2]])
 
 
+def _pushed(points: Array, control: NDArray[np.float32], cell_mm: float, amplitude_mm: float) -> NDArray[np.float64]:
+    """``points`` moved by a field of smooth noise around the middle of the case."""
+    where = points / cell_mm + ((np.array(control.shape[1:]) - 1.0) / 2).reshape(3, *([1] * (points.ndim - 1)))
+    push = np.stack([ndimage.map_coordinates(component, where, order=3, mode="nearest") for component in control])
+    return np.asarray(points + push * amplitude_mm)
+
+
 def atlas_points(
     points: NDArray[np.float64],
     patient: Patient,
     guides: Guides,
-    warp: NDArray[np.float32],
+    warps: tuple[NDArray[np.float32], NDArray[np.float32]],
     *,
     heart_scale: float,
     length_mm: float,
@@ -103,23 +112,40 @@ def atlas_points(
 ) -> NDArray[np.float64]:
     """(3, ...) mm from the middle of the case -> (3, ...) mm from the first voxel of the widened atlas.
 
-    Order: rotate and scale; thickness of the outer layer; breath; heart; small smooth warp. Each step is one-to-one: its
-    gradient stays under 1 in the range of ``draw_patient`` and of the findings.
+    Order: smooth warps; rotate and scale; spine and chest shape; thickness of the outer layer; the second chest's shape;
+    breath; heart. Each step is one-to-one, one after another: the gradients of the fields stay under 1 in the range of
+    ``draw_patient`` and of the findings, shears and radial maps are one-to-one by construction.
     """
     spacing = np.array(atlas_spacing)
     cell = spacing * guides.step
     column = (3, *([1] * (points.ndim - 1)))
+    points = _pushed(points, warps[0], WARP_CELL_MM, patient.warp_mm)
+    points = _pushed(points, warps[1], SWAY_CELL_MM, patient.sway_mm)
     in_plane = np.array([0.0, patient.shift_mm[1], patient.shift_mm[2]]).reshape(column)
     turned = np.einsum("ij,j...->i...", _rotation(patient.rotation_deg), points - in_plane)
     turned = turned / np.array([patient.height, patient.depth, patient.width]).reshape(column)
 
+    middle = _middle(patient, guides, length_mm, atlas_shape[0] * spacing[0])
+    up = turned[0] + (middle[0] - guides.lung_centre[0])
+    turned[2] -= patient.curve_mm * np.sin(2 * np.pi * up / patient.curve_length_mm + patient.curve_phase)
+    turned[1] += patient.kyphosis_mm * (np.clip(up / 120.0, -1.3, 1.3) ** 2 - 0.4)
+    turned[2] *= np.exp(-patient.taper * np.tanh(up / 90.0))
+    turned[1] *= np.exp(-patient.barrel * np.exp(-((up / 90.0) ** 2)))
+
     # Outer layer: beyond 0.8 of the body's half axes the atlas is walked through faster (thin) or slower (thick).
     half_depth, half_width = guides.body_half_mm
     radius = np.sqrt((turned[1] / half_depth) ** 2 + (turned[2] / half_width) ** 2) + 1e-6
+    low = 1 / (1 + np.exp((up + guides.lung_centre[0] - guides.dome_mm) / 30.0))
+    thin = np.exp(-patient.belly * low + patient.front * turned[1] / half_depth / np.maximum(radius, 0.5)) / patient.fat
     beyond = np.logaddexp(0.0, (radius - 0.8) / 0.05) * 0.05
-    stretch = (radius + beyond * (1 / patient.fat - 1)) / radius
-    turned[1:] *= stretch
-    out = turned + _middle(patient, guides, length_mm, atlas_shape[0] * spacing[0]).reshape(column)
+    turned[1:] *= (radius + beyond * (thin - 1)) / radius
+    out = turned + middle.reshape(column)
+
+    shape = load_second_shape()
+    # The widened atlas begins ``aside_mm`` to the right of the atlas on which the shape was found.
+    aside = np.array([0.0, 0.0, guides.aside_mm]).reshape(column)
+    here = out - aside
+    out += patient.second * np.stack([_sample(axis, here, np.full(3, shape.cell_mm)) for axis in shape.field_mm])
 
     inside = _sample(guides.thorax_weight, out, cell)
     breath = np.exp(-0.5 * ((out[0] - guides.dome_mm) / 55.0) ** 2) * inside
@@ -131,9 +157,13 @@ def atlas_points(
     growth = 1 / heart_scale - 1
     out += (out - centre) * weight * growth * np.array([0.75, 0.85, 1.0]).reshape(column)
 
-    where = points / WARP_CELL_MM + ((np.array(warp.shape[1:]) - 1.0) / 2).reshape(column)
-    push = np.stack([ndimage.map_coordinates(component, where, order=3, mode="nearest") for component in warp])
-    return np.asarray(out + push * patient.warp_mm)
+    weight = _sample(guides.heart_weight, out, cell)
+    for degrees, (one, two) in zip(patient.heart_turn_deg, ((1, 2), (0, 2)), strict=True):
+        angle = np.deg2rad(degrees) * weight
+        a, b = out[one] - guides.heart_centre[one], out[two] - guides.heart_centre[two]
+        out[one] += a * (np.cos(angle) - 1) - b * np.sin(angle)
+        out[two] += a * np.sin(angle) + b * (np.cos(angle) - 1)
+    return np.asarray(out)
 
 
 def coordinates(
@@ -161,8 +191,9 @@ def coordinates(
     # The field is drawn at one size for every scan, so that the anatomy does not depend on the field of view.
     # Bounded, or the steepest of many draws would fold the map.
     warp = np.clip(rng.standard_normal((3, 11, 15, 15), dtype=np.float32), -1.4, 1.4)
+    sway = np.clip(stream(seed, index, "anatomy").standard_normal((3, 7, 8, 8), dtype=np.float32), -1.4, 1.4)
     mapped = atlas_points(
-        points, patient, guides, warp, heart_scale=heart_scale, length_mm=size[0] * spacing_mm[0],
+        points, patient, guides, (warp, sway), heart_scale=heart_scale, length_mm=size[0] * spacing_mm[0],
         atlas_shape=atlas_shape, atlas_spacing=atlas_spacing,
     )  # fmt: skip
     mapped /= np.array(atlas_spacing).reshape(3, 1, 1, 1)

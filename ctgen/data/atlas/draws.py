@@ -30,6 +30,9 @@ _STREAMS = (
     "bronchiectasis",
     "interlobular_septal_thickening",
     "nodule_kind",
+    "anatomy",
+    "protocol",
+    "artefacts",
 )
 """Positions are part of the data set's definition: append, never reorder."""
 

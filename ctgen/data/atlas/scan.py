@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ctgen.data.atlas.arms import lay_arms, wider
 from ctgen.data.atlas.config import FINDINGS, AtlasThoraxConfig, FindingName
 from ctgen.data.atlas.deform import coordinates
 from ctgen.data.atlas.draws import stream
@@ -19,7 +20,7 @@ from ctgen.data.atlas.findings.scene import Drawing, Facts, Scene
 from ctgen.data.atlas.image import Build, finish
 from ctgen.data.atlas.patient import Patient, Scanner, draw_patient, draw_scanner
 from ctgen.data.atlas.prevalence import draw_presence
-from ctgen.data.atlas.tissue import AIR_HU, Tissue, load_guides, load_tissue, tone_curve
+from ctgen.data.atlas.tissue import AIR_HU, Tissue, load_guides, load_tissue, tone_curve, venous_gain
 from ctgen.volume import Volume
 
 
@@ -77,7 +78,10 @@ def simulate(
         raise ValueError(f"not simulated: {', '.join(missing)}; there are {', '.join(MODULES)}")
     tissue = load_tissue(config.spacing_mm)
     patient = draw_patient(seed, _who(index, config))
-    scanner = draw_scanner(seed, index, contrast=config.contrast, couch=config.table, noise_hu=config.noise_hu)
+    scanner = draw_scanner(
+        seed, index, contrast=config.contrast, couch=config.table, noise_hu=config.noise_hu, step_mm=config.spacing_mm[0],
+        circle=config.circle, motion=config.motion,
+    )  # fmt: skip
     has, facts = draw_findings(seed, index, config)
     # Also what is not among ``kinds`` may be asked for here.
     has |= {str(name): value for name, value in (present or {}).items()}
@@ -93,13 +97,18 @@ def simulate(
     for pressing in PRESSING:
         if has[pressing.NAME]:
             pressing.press(scene, facts[pressing.NAME])
-    scene.hu = _sample(scene, cells, patient)
+    scene.hu = _sample(scene, cells, patient, scanner)
+    if patient.arms == "down":
+        lay_arms(scene, patient)
     seen: dict[str, Facts] = {}
     for finding in ORDER:
         if has[finding.NAME] and (shown := finding.paint(scene, facts[finding.NAME])) is not None:
             seen[finding.NAME] = shown
 
-    hu = finish(scene.hu, scene.labels > 0, _build(scene, patient), config.spacing_mm, scanner, stream(seed, index, "noise"))
+    hu = finish(
+        scene.hu, scene.labels > 0, _build(scene, patient), config.spacing_mm, scanner, stream(seed, index, "noise"),
+        stream(seed, index, "artefacts"),
+    )  # fmt: skip
     origin = tuple(-(count - 1) / 2 * step for count, step in zip(config.size[::-1], config.spacing_mm[::-1], strict=True))
     volume = Volume.canonical(hu, config.spacing_mm, (origin[0], origin[1], origin[2]))
     ordered: dict[str, Facts] = {name: seen[name] for name in FINDINGS if name in seen}
@@ -133,7 +142,7 @@ def _build(scene: Scene, patient: Patient) -> Build:
         mm * scale / step
         for mm, scale, step in zip(scene.guides.body_half_mm, (patient.depth, patient.width), steps, strict=True)
     ]
-    return Build(sections * patient.width * patient.depth, (middle[0], middle[1]), (half[0], half[1]))
+    return Build(wider(sections * patient.width * patient.depth, patient), (middle[0], middle[1]), (half[0], half[1]))
 
 
 def _shape(array: NDArray[Any]) -> tuple[int, int, int]:
@@ -152,7 +161,7 @@ def _nearest(where: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.i
     return flat
 
 
-def _sample(scene: Scene, cells: NDArray[np.int32], patient: Patient) -> NDArray[np.float32]:
+def _sample(scene: Scene, cells: NDArray[np.int32], patient: Patient, scanner: Scanner) -> NDArray[np.float32]:
     """HU of this patient without findings: the atlas at ``scene.coordinates``, where there is body; air elsewhere."""
     tissue: Tissue = scene.tissue
     near = cells.ravel()
@@ -165,6 +174,8 @@ def _sample(scene: Scene, cells: NDArray[np.int32], patient: Patient) -> NDArray
         bright = np.flatnonzero(tissue.near_iodine.ravel()[near[body]])
         added = ndimage.map_coordinates(tissue.iodine, where[:, bright], order=1, mode="nearest", output=np.float32)
         seen[bright] += np.float32(scene.contrast) * added
+        if scanner.phase == "venous":
+            seen += venous_gain(tissue)[tissue.labels.ravel()[near[body]]]
     hu = np.full(near.shape, AIR_HU, np.float32)
     hu[body] = seen
     return hu.reshape(scene.shape)

@@ -58,6 +58,8 @@ class Guides:
     """(D,) of the body's section at each slice of the atlas."""
     dome_mm: float
     """Height of the diaphragm."""
+    aside_mm: float
+    """How far the widening moved the atlas along W."""
     lungs_mm: dict[str, NDArray[np.float64]]
     """Side -> (2, 3) corners of that lung's bounding box."""
     lobe_points: dict[str, NDArray[np.float32]]
@@ -180,9 +182,25 @@ def load_guides() -> Guides:
         body_half_mm=(float(np.ptp(rows) * spacing[1] / 2), float(np.ptp(columns) * spacing[2] / 2)),
         area_mm2=ndimage.gaussian_filter1d((labels > 0).sum((1, 2)) * spacing[1] * spacing[2], 2.0),
         dome_mm=float(np.argwhere(of("liver"))[:, 0].max() * spacing[0]),
+        aside_mm=float(PAD * spacing[2]),
         lungs_mm=boxes,
         lobe_points=points,
     )
+
+
+_VENOUS_HU = {
+    "liver": 42.0, "spleen": 48.0, "kidney": 70.0, "pancreas": 30.0, "portal_vein": 70.0, "inferior_vena": 45.0,
+    "thyroid": 60.0, "adrenal": 25.0, "bowel": 20.0, "duodenum": 20.0, "stomach": 12.0, "autochthon": 8.0, "iliopsoas": 8.0,
+}  # fmt: skip
+"""What organs take up after the blood pool has faded, above their part of the atlas's arterial contrast."""
+
+
+def venous_gain(tissue: Tissue) -> NDArray[np.float32]:
+    """Label -> HU (256 values) added in the venous phase."""
+    table = np.zeros(256, np.float32)
+    for label, name in tissue.names.items():
+        table[label] = next((hu for part, hu in _VENOUS_HU.items() if part in name), 0.0)
+    return table
 
 
 def tone_curve(patient: Patient) -> NDArray[np.float32]:

@@ -85,7 +85,7 @@ def test_effusion_is_fluid_at_the_back_of_its_side(index: int, coarse: AtlasThor
         if there.any():
             assert np.argwhere(there)[:, 1].mean() > np.argwhere(lungs(well, side))[:, 1].mean() + 3
             assert np.argwhere(there)[:, 0].mean() < np.argwhere(lungs(well, side))[:, 0].mean()
-    dry = ~spread(lungs(well, "left") if "left" in sides else lungs(well, "right"), 15, coarse)
+    dry = ~spread(lungs(well, "left") if "left" in sides else lungs(well, "right"), 30, coarse)
     if len(sides) == 1:
         assert not (ill.volume.hu != well.volume.hu)[dry].any()
 
@@ -97,8 +97,8 @@ def test_cardiomegaly_enlarges_the_heart_alone(coarse: AtlasThoraxConfig) -> Non
         heart = [label for label, name in ill.names.items() if name == "heart"]
         grown = np.isin(ill.labels, heart).sum() / np.isin(well.labels, heart).sum()
         assert grown > 1.3
-        # The heart's pull ends 45 mm from the atlas's heart, which the widest patient is 1.5 times as large as.
-        assert not (ill.volume.hu != well.volume.hu)[~spread(ill.masks["cardiomegaly"], 75, coarse)].any()
+        # The heart's pull ends 45 mm from the atlas's heart, which the widest patient is 1.6 times as large as; slices overlap.
+        assert not (ill.volume.hu != well.volume.hu)[~spread(ill.masks["cardiomegaly"], 90, coarse)].any()
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
@@ -114,7 +114,7 @@ def test_emphysema_thins_the_upper_lungs(index: int, coarse: AtlasThoraxConfig) 
 def test_nodules_lie_in_their_lobe_and_have_their_size(coarse: AtlasThoraxConfig) -> None:
     for index in range(6):
         case = simulate(SEED, index, coarse, present={**HEALTHY, "lung_nodule": True}, with_masks=True)
-        pieces, count = ndimage.label(case.masks["lung_nodule"])
+        pieces, count = ndimage.label(case.masks["lung_nodule"], np.ones((3, 3, 3)))
         nodules = case.findings["lung_nodule"]["nodules"]
         assert count == len(nodules)
         by_size = sorted(range(1, count + 1), key=lambda piece: -(pieces == piece).sum())
