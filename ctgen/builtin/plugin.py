@@ -6,16 +6,20 @@ from ctgen.bench.shipped import register_shipped
 from ctgen.builtin import configs
 from ctgen.builtin.diffusers_flow_config import DiffusersFlowConfig
 from ctgen.builtin.exporter_configs import ExporterConfig
+from ctgen.config import ComponentConfig
 from ctgen.data.atlas.config import AtlasThoraxConfig
 from ctgen.data.ct_rate.config import CtRateConfig
 from ctgen.data.dicom_config import DicomConfig
 from ctgen.data.folder_config import FolderConfig
 from ctgen.dicom.export_config import DicomExporterConfig
+from ctgen.evaluate import feature_configs
 from ctgen.evaluate.configs import ContinuityConfig, CostConfig, HuHistogramConfig, ReconstructionConfig
+from ctgen.evaluate.extractors import configs as extractor_configs
 from ctgen.hookspecs import hookimpl
 from ctgen.host import Registrar
 from ctgen.train.a_vae_config import AVaeConfig
 from ctgen.train.configs import LatentFlowConfig, ReportLabelsConfig
+from ctgen.train.contrastive_config import ContrastiveConfig
 
 PLUGIN_API = 1
 
@@ -102,6 +106,12 @@ def ctgen_register(registrar: Registrar) -> None:
         summary="backbone: undo noise in latent blocks",
     )
     registrar.objective(
+        "contrastive",
+        target="ctgen.train.contrastive:Contrastive",
+        config=ContrastiveConfig,
+        summary="text encoder with an image tower: each report nearest to its own volume",
+    )
+    registrar.objective(
         "report-labels",
         target="ctgen.train.report_labels:ReportLabels",
         config=ReportLabelsConfig,
@@ -126,3 +136,41 @@ def ctgen_register(registrar: Registrar) -> None:
         summary="HU of generated against real, overall and by tissue",
     )
     registrar.metric("cost", target="ctgen.evaluate.cost:Cost", config=CostConfig, summary="seconds per volume")
+    _features(registrar)
+
+
+def _features(registrar: Registrar) -> None:
+    """What compares distributions of features, and what makes the features."""
+    metrics: dict[str, tuple[str, type[ComponentConfig], str]] = {
+        "frechet": ("frechet_metric:Frechet", feature_configs.FrechetConfig, "Frechet distance of features (FID, 2.5-D, FVD)"),
+        "kid": ("kid:Kid", feature_configs.KidConfig, "kernel distance of features, unbiased"),
+        "inception-score": ("inception_score:InceptionScore", feature_configs.InceptionScoreConfig, "sure and varied classes"),
+        "clip-score": ("clip_score:ClipScore", feature_configs.ClipScoreConfig, "volume against report and against real scan"),
+        "label-faithfulness": (
+            "label_faithfulness:LabelFaithfulness",
+            feature_configs.LabelFaithfulnessConfig,
+            "labels asked for against labels found",
+        ),
+        "text-gap": ("text_gap:TextGap", feature_configs.TextGapConfig, "does the text matter: own report against others"),
+        "diversity": ("diversity:Diversity", feature_configs.DiversityConfig, "MS-SSIM of pairs, density, coverage"),
+        "memorisation": ("memorisation:Memorisation", feature_configs.MemorisationConfig, "copies of training cases"),
+        "hu-realism": ("hu_realism:HuRealism", feature_configs.HuRealismConfig, "tissues and texture, case by case"),
+    }
+    for name, (target, config, summary) in metrics.items():
+        registrar.metric(name, target=f"ctgen.evaluate.{target}", config=config, summary=summary)
+    extractors: dict[str, tuple[str, type[ComponentConfig], str]] = {
+        "hu-stats": ("hu_stats:HuStats", extractor_configs.HuStatsConfig, "plain numbers of slices or volumes, no weights"),
+        "torchscript-inception": (
+            "torchscript:Inception",
+            extractor_configs.InceptionConfig,
+            "Inception-v3 of StyleGAN's authors, TorchScript",
+        ),
+        "torchscript-i3d": ("torchscript:I3d", extractor_configs.I3dConfig, "I3D of StyleGAN-V's authors, TorchScript"),
+        "radimagenet-resnet50": (
+            "radimagenet:RadImageNet",
+            extractor_configs.RadImageNetConfig,
+            "ResNet-50 with RadImageNet's weights, slices",
+        ),
+    }
+    for name, (target, config, summary) in extractors.items():
+        registrar.feature_extractor(name, target=f"ctgen.evaluate.extractors.{target}", config=config, summary=summary)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctgen.config import ComponentConfig
 from ctgen.errors import DataError
-from ctgen.interfaces import EvaluationItem, Metric
+from ctgen.interfaces import EvaluationItem, Metric, Which
 
 Rows = NDArray[np.float64]
 
@@ -42,6 +42,8 @@ class CaseMetric(ABC):
     def __init__(self, config: ComponentConfig) -> None:
         self.config = config
         self.rows: dict[str, Rows] = {}
+        self.details: dict[str, Any] = {}
+        """Case id -> what else measure() found out (JSON-ready), for extra()."""
 
     @abstractmethod
     def measure(self, item: EvaluationItem) -> Rows | None:
@@ -65,6 +67,7 @@ class CaseMetric(ABC):
         if both := sorted(self.rows.keys() & other.rows.keys()):
             raise DataError(f"{len(both)} cases are in both parts of a merge: {', '.join(both[:5])}")
         self.rows.update(other.rows)
+        self.details.update(other.details)
 
     def compute(self) -> dict[str, float]:
         return self.estimate(np.ones(len(self.rows), np.int64))
@@ -93,9 +96,7 @@ def mean_of(values: Rows, counts: NDArray[np.int64]) -> float | None:
     return float(np.average(values[known], weights=counts[known])) if known.any() else None
 
 
-def windowed(
-    item: EvaluationItem, which: Literal["real", "reconstructed", "generated"], window_hu: tuple[float, float]
-) -> NDArray[np.float32]:
+def windowed(item: EvaluationItem, which: Which, window_hu: tuple[float, float]) -> NDArray[np.float32]:
     """(D, H, W) float32 HU of one of the item's volumes, clipped to the window. DataError if it is missing or not finite."""
     volume = getattr(item, which)
     if volume is None:

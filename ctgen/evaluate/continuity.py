@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctgen.evaluate.cases import CaseMetric, Rows, mean_of, windowed
 from ctgen.evaluate.configs import ContinuityConfig
+from ctgen.evaluate.hu_histogram import histogram, wasserstein_hu
 from ctgen.interfaces import EvaluationItem
 
 UNDEFINED = float("nan")
+BIN_HU = 2.0
 
 
 def slice_differences(hu: NDArray[np.floating]) -> Rows:
@@ -49,14 +52,40 @@ def seam_ratios(hu: NDArray[np.floating], boundaries: Iterable[int]) -> tuple[fl
     return first, second
 
 
+def blocks(boundaries: Iterable[int], slices: int) -> list[slice]:
+    """Slices of blocks 0, 1, ...; ``boundaries`` are the first slices of blocks 1, 2, ..."""
+    ends = [0, *sorted(start for start in set(boundaries) if 0 < start < slices), slices]
+    return [slice(first, end) for first, end in pairwise(ends)]
+
+
+def block_distances(hu: NDArray[np.floating], real: NDArray[np.floating], boundaries: Iterable[int]) -> list[float]:
+    """HU by which the voxels of each block must move to get the real scan's histogram at the same heights (Wasserstein)."""
+    window = float(min(hu.min(), real.min())), float(max(hu.max(), real.max())) + BIN_HU
+    found = []
+    for part in blocks(boundaries, len(hu)):
+        one, other = (histogram(volume[part], window, BIN_HU) for volume in (hu, real))
+        found.append(wasserstein_hu(one, other, BIN_HU) or 0.0)
+    return found
+
+
+def slope(values: Sequence[float]) -> float:
+    """Least-squares rise per place; NaN of fewer than two."""
+    places = np.arange(len(values)) - (len(values) - 1) / 2
+    return float(places @ np.asarray(values) / (places @ places)) if len(values) > 1 else UNDEFINED
+
+
 class Continuity(CaseMetric):
-    """Means over cases of each volume's ratios; beside them those of the real scan at the same heights, where there is one."""
+    """Means over cases of each volume's ratios; beside them those of the real scan at the same heights, where there is one.
+
+    Drift: how fast a volume's blocks, from the lowest up, depart from the real scan's HU; the scan must have as many slices.
+    """
 
     higher_is_better: ClassVar[Mapping[str, bool | None]] = {
         "boundary_ratio": None,
         "boundary_ratio_2nd": None,
         "boundary_ratio_real": None,
         "boundary_ratio_2nd_real": None,
+        "drift_hu_per_block": False,
     }
     needs: ClassVar[frozenset[str]] = frozenset({"generated"})
     meanings: ClassVar[Mapping[str, str]] = {
@@ -64,17 +93,30 @@ class Continuity(CaseMetric):
         "boundary_ratio_2nd": "the same with second differences; 1.0 is perfect",
         "boundary_ratio_real": "floor: the real scans, cut at the same heights",
         "boundary_ratio_2nd_real": "floor: the real scans, second differences",
+        "drift_hu_per_block": "rise of the HU distance to the real scan from block to block; 0: no drift",
     }
     config: ContinuityConfig
 
     def measure(self, item: EvaluationItem) -> Rows | None:
         window = self.config.window_hu
-        made = seam_ratios(windowed(item, "generated", window), item.boundaries)
+        hu = windowed(item, "generated", window)
+        made = seam_ratios(hu, item.boundaries)
         if np.isnan(made).all():
             return None
-        real = seam_ratios(windowed(item, "real", window), item.boundaries) if item.real else (UNDEFINED, UNDEFINED)
-        return np.array([*made, *real])
+        if item.real is None:
+            return np.array([*made, UNDEFINED, UNDEFINED, UNDEFINED])
+        real = windowed(item, "real", window)
+        drift = UNDEFINED
+        if len(real) == len(hu):
+            curve = block_distances(hu, real, item.boundaries)
+            self.details[item.id] = [round(value, 4) for value in curve]
+            drift = slope(curve)
+        return np.array([*made, *seam_ratios(real, item.boundaries), drift])
 
     def summarise(self, rows: Rows, counts: NDArray[np.int64]) -> dict[str, float]:
         means = {key: mean_of(rows[:, index], counts) for index, key in enumerate(self.higher_is_better)}
         return {key: value for key, value in means.items() if value is not None}
+
+    def extra(self) -> dict[str, Any]:
+        """Case -> HU distance to the real scan of blocks 0, 1, ..."""
+        return {"hu_distance_by_block": {case_id: self.details[case_id] for case_id in sorted(self.details)}}

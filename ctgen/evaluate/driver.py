@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -43,6 +43,8 @@ class EvaluationResult:
     per_case: Mapping[str, Mapping[str, float]]
     n: int
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Metric -> what it tells beside its numbers: curves by block, flagged copies, how many rows were compared."""
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; numbers that JSON does not have become "inf", "-inf" or "nan"."""
@@ -51,6 +53,7 @@ class EvaluationResult:
             "n": self.n,
             "values": {metric: {key: asdict(score) for key, score in scores.items()} for metric, scores in self.values.items()},
             "per_case": {case_id: dict(values) for case_id, values in self.per_case.items()},
+            "extra": {metric: dict(facts) for metric, facts in self.extra.items()},
         }
         plain: dict[str, Any] = _plain(tree)
         return plain
@@ -63,11 +66,18 @@ def evaluate(
     protocol: str = PROTOCOL,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    reference: Callable[[], Iterable[EvaluationItem]] | None = None,
+    extractors: Mapping[str, Any] | None = None,
 ) -> EvaluationResult:
     """Feed every item to the metrics whose needs it meets, then compute. Items are read once and not kept.
 
+    ``reference`` gives the training cases (items with a real volume and features), for metrics with ``fit(item)``; they are
+    read once, before the items, and only if there is such a metric. ``extractors`` describes those behind the items'
+    features (FeatureStore.describe) and becomes part of the protocol.
+
     Raises DataError without items or with an id twice, PluginError (metric and case named) if a metric fails.
     """
+    references = _fit(metrics, reference)
     ids: set[str] = set()
     grids: set[str] = set()
     updates = dict.fromkeys(metrics, 0)
@@ -98,7 +108,31 @@ def evaluate(
         "interval": f"{CONFIDENCE:.0%} percentile bootstrap over cases, {resamples} resamples, seed {seed}",
         "metrics": {name: _definition(metric) for name, metric in metrics.items()},
     }
-    return EvaluationResult(values, per_case, len(ids), definition)
+    if extractors:
+        definition["extractors"] = dict(extractors)
+    if references:
+        definition["reference_cases"] = references
+    extra = {name: metric.extra() for name, metric in metrics.items() if updates[name] and hasattr(metric, "extra")}
+    return EvaluationResult(values, per_case, len(ids), definition, extra)
+
+
+def _fit(metrics: Mapping[str, Metric], reference: Callable[[], Iterable[EvaluationItem]] | None) -> int:
+    """Show the training cases to the metrics that compare with them; how many there were."""
+    fitted = {name: metric for name, metric in metrics.items() if hasattr(metric, "fit")}
+    count = 0
+    if fitted and reference is not None:
+        for item in reference():
+            count += 1
+            for name, metric in fitted.items():
+                try:
+                    metric.fit(item)  # type: ignore[attr-defined]
+                except CtgenError:
+                    raise
+                except Exception as error:
+                    raise PluginError(
+                        f"metric {name!r} failed on training case {item.id!r}: {type(error).__name__}: {error}"
+                    ) from error
+    return count
 
 
 def _update(name: str, metric: Metric, item: EvaluationItem) -> None:
@@ -119,8 +153,9 @@ def _scores(name: str, metric: Metric, updates: int, resamples: int, seed: int) 
     n = updates
     if isinstance(metric, Resampled):
         n = len(metric.ids)
-        if n >= FEWEST_CASES and resamples:
-            intervals = _intervals(metric, n, resamples, seed)
+        drawn = min(resamples, int(getattr(metric, "resamples", resamples)))
+        if n >= FEWEST_CASES and drawn:
+            intervals = _intervals(metric, found, n, drawn, seed)
     scores = {}
     for key, value in found.items():
         low, high = intervals.get(key, (None, None))
@@ -128,8 +163,13 @@ def _scores(name: str, metric: Metric, updates: int, resamples: int, seed: int) 
     return scores
 
 
-def _intervals(metric: Resampled, n: int, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
-    """Key -> percentile interval; cases are drawn with replacement, the same draws for metrics with the same n."""
+def _intervals(
+    metric: Resampled, found: Mapping[str, float], n: int, resamples: int, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Key -> percentile interval; cases are drawn with replacement, the same draws for metrics with the same n.
+
+    A metric whose resamples are biased says so by ``centred``: its interval is moved so that their mean is the value found.
+    """
     generator = np.random.default_rng(seed)
     draws: dict[str, list[float]] = {}
     for _ in range(resamples):
@@ -139,12 +179,15 @@ def _intervals(metric: Resampled, n: int, resamples: int, seed: int) -> dict[str
                 draws.setdefault(key, []).append(value)
     tail = 100 * (1 - CONFIDENCE) / 2
     ends = {key: np.percentile(values, [tail, 100 - tail]) for key, values in draws.items()}
+    if getattr(metric, "centred", False):
+        ends = {key: ends[key] + (found[key] - np.mean(draws[key])) for key in ends if key in found}
     return {key: (float(low), float(high)) for key, (low, high) in ends.items()}
 
 
 def _definition(metric: Metric) -> dict[str, Any]:
     protocol = getattr(metric, "protocol", None)
-    return {"class": type(metric).__name__, **(protocol() if callable(protocol) else {})}
+    centred = {"interval": "moved to the value found"} if getattr(metric, "centred", False) else {}
+    return {"class": type(metric).__name__, **centred, **(protocol() if callable(protocol) else {})}
 
 
 def _spacing(volume: Any) -> str:

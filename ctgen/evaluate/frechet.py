@@ -1,8 +1,8 @@
 """Frechet distance of two Gaussians, from moments (many rows) or from the rows themselves (fewer rows than features).
 
 |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2). The last term is the sum of the square roots of the eigenvalues of the
-symmetric matrix A S2 A^T with A^T A = S1, or, from centred rows A and B, the nuclear norm of A B^T. The second form takes no square
-root of a rounding error, so that it is exact where there are fewer rows than features.
+symmetric matrix A S2 A^T with A^T A = S1, or, from centred rows A and B, the nuclear norm of A B^T. The second form takes no
+square root of a rounding error, so that it is exact where there are fewer rows than features.
 """
 
 from __future__ import annotations

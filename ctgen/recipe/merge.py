@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctgen.errors import CtgenError
 from ctgen.host import Host
-from ctgen.recipe.model import COMPONENT_SECTIONS
+from ctgen.recipe.model import COMPONENT_SECTIONS, SEVERAL
 from ctgen.recipe.source import Entry, ListNode, MapNode, Node, Scalar
 
 
@@ -14,7 +14,10 @@ def normalise(root: MapNode) -> MapNode:
     for section, entry in root.entries.items():
         if section == "metrics" and isinstance(entry.node, ListNode):
             entries[section] = Entry(entry.mark, ListNode(entry.node.mark, tuple(map(with_use, entry.node.items))))
-        elif section in COMPONENT_SECTIONS and section != "metrics":
+        elif section == "extractors" and isinstance(entry.node, MapNode):
+            named = {key: Entry(below.mark, with_use(below.node)) for key, below in entry.node.entries.items()}
+            entries[section] = Entry(entry.mark, MapNode(entry.node.mark, named))
+        elif section in COMPONENT_SECTIONS and section not in SEVERAL:
             entries[section] = Entry(entry.mark, with_use(entry.node))
     return MapNode(root.mark, entries)
 
@@ -39,7 +42,9 @@ def merge(parent: MapNode, child: MapNode, host: Host) -> MapNode:
         before = parent.get(section)
         kind = COMPONENT_SECTIONS.get(section)
         if isinstance(before, MapNode) and isinstance(entry.node, MapNode):
-            if kind and uses_another(before, entry.node, kind, host):
+            if section == "extractors" and kind:
+                entries[section] = Entry(entry.mark, merge_named(before, entry.node, kind, host))
+            elif kind and uses_another(before, entry.node, kind, host):
                 entries[section] = entry
             else:
                 entries[section] = Entry(entry.mark, overlay(before, entry.node))
@@ -48,6 +53,22 @@ def merge(parent: MapNode, child: MapNode, host: Host) -> MapNode:
         else:
             entries[section] = entry
     return MapNode(parent.mark, entries)
+
+
+def merge_named(parent: MapNode, child: MapNode, kind: str, host: Host) -> MapNode:
+    """Components by key: each over the one of the same key; null takes a key away."""
+    entries = dict(parent.entries)
+    for key, entry in child.entries.items():
+        before = parent.get(key)
+        if is_null(entry.node):
+            entries.pop(key, None)
+        elif (
+            isinstance(before, MapNode) and isinstance(entry.node, MapNode) and not uses_another(before, entry.node, kind, host)
+        ):
+            entries[key] = Entry(entry.mark, overlay(before, entry.node))
+        else:
+            entries[key] = entry
+    return MapNode(child.mark, entries)
 
 
 def overlay(parent: MapNode, child: MapNode) -> MapNode:

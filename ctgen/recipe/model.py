@@ -30,9 +30,13 @@ COMPONENT_SECTIONS: Mapping[str, str] = {
     "rollout": "rollout",
     "objective": "objective",
     "export": "exporter",
+    "extractors": "feature_extractor",
     "metrics": "metric",
 }
-"""Recipe section -> component kind. ``metrics`` is a list of sections."""
+"""Recipe section -> component kind. ``metrics`` is a list of sections, ``extractors`` a mapping of sections."""
+
+SEVERAL = frozenset({"metrics", "extractors"})
+"""Sections that hold any number of components."""
 
 SECTIONS: tuple[str, ...] = (*COMPONENT_SECTIONS, *SETTINGS)
 ALWAYS_NEEDED = frozenset({"data", "objective"})
@@ -75,6 +79,7 @@ class Recipe:
     rollout: Use | None
     objective: Use
     export: Use
+    extractors: Mapping[str, Use]
     metrics: tuple[Use, ...]
     prepare: PrepareSettings
     encode: EncodeSettings
@@ -88,18 +93,20 @@ class Recipe:
 
     def use(self, section: str) -> Use:
         """The component of ``section``; ConfigError if this recipe has none."""
-        found = getattr(self, section, None) if section in COMPONENT_SECTIONS and section != "metrics" else None
+        found = getattr(self, section, None) if section in COMPONENT_SECTIONS and section not in SEVERAL else None
         if not isinstance(found, Use):
             known = [name for name, _ in self.uses() if "." not in name]
             raise ConfigError(f"recipe {self.name!r} has no component section {section!r}", hint=did_you_mean(section, known))
         return found
 
     def uses(self) -> Iterator[tuple[str, Use]]:
-        """(section, component) of all that are present; metrics as "metrics.0", "metrics.1", ..."""
+        """(section, component) of all that are present; metrics as "metrics.0", "metrics.1", ..., extractors by their keys."""
         for section in COMPONENT_SECTIONS:
             found = getattr(self, section)
             if isinstance(found, Use):
                 yield section, found
+        for key, use in self.extractors.items():
+            yield f"extractors.{key}", use
         for index, use in enumerate(self.metrics):
             yield f"metrics.{index}", use
 
@@ -129,6 +136,8 @@ class Recipe:
             found = getattr(self, section)
             if isinstance(found, Use):
                 resolved[section] = _written(found)
+        if self.extractors:
+            resolved["extractors"] = {key: _written(use) for key, use in self.extractors.items()}
         resolved["metrics"] = [_written(use) for use in self.metrics]
         resolved.update((section, settings.model_dump(mode="json")) for section, settings in self.settings())
         return resolved

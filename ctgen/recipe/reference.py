@@ -57,6 +57,8 @@ def reference(host: Host, *, plugins: Collection[str] | None = None) -> str:
 def _about(section: str) -> str:
     if section == "metrics":
         return "A list of metrics; each item is a name or `{use: NAME, ...}`. Optional."
+    if section == "extractors":
+        return "By keys of your own: `extractors: {KEY: {use: NAME, ...}}`; metrics name them by `features: KEY`. Optional."
     if section in DEFAULT_USE:
         return f"Default: `{DEFAULT_USE[section]}`."
     return "Required." if section in ALWAYS_NEEDED else "Required if the objective needs it."

@@ -35,7 +35,13 @@ def json_schema(host: Host, *, plugins: Collection[str] | None = None) -> Schema
     for section, kind in COMPONENT_SECTIONS.items():
         choices = [component for component in components if component.kind == kind]
         one = _component_section(host, choices, resolved)
-        properties[section] = {"type": "array", "items": one} if section == "metrics" else one
+        if section == "metrics":
+            properties[section] = {"type": "array", "items": one}
+        elif section == "extractors":
+            about = "feature extractors by key; metrics name them in their field features"
+            properties[section] = {"type": ["object", "null"], "additionalProperties": one, "description": about}
+        else:
+            properties[section] = one
     for section, model in SETTINGS.items():
         properties[section] = {**resolved[model], "description": (model.__doc__ or "").strip()}
     used = _referenced(properties, definitions)

@@ -192,6 +192,7 @@ class EvaluateSettings(Settings):
     """Scores of reconstructed and generated volumes."""
 
     count: Count = Field(8, description="cases for reconstruction scores")
+    reference: Count = Field(2000, description="at most so many training cases for metrics that compare with them")
 
 
 class ReportSettings(Settings):

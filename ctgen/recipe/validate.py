@@ -39,11 +39,14 @@ class _Check:
         for section, kind in COMPONENT_SECTIONS.items():
             if section == "metrics":
                 self._metrics(entries.get(section))
+            elif section == "extractors":
+                self._extractors(entries.get(section))
             else:
                 self._component(section, kind, entries.get(section))
         for section, model in SETTINGS.items():
             self._settings(section, model, entries.get(section))
         self._missing_sections()
+        self._extractors_of_metrics()
         self._sampling()
         self._sizes()
         return self._recipe() if not self.problems else None
@@ -76,6 +79,29 @@ class _Check:
             return
         for index, node in enumerate(entry.node.items):
             self._use(f"metrics.{index}", "metric", node)
+
+    def _extractors(self, entry: Entry | None) -> None:
+        if entry is None or (isinstance(entry.node, Scalar) and entry.node.is_null):
+            return
+        if not isinstance(entry.node, MapNode):
+            hint = "write extractors: {KEY: {use: NAME, ...}}; metrics name them by KEY"
+            self._add(entry.node.mark, "extractors", f"expected a mapping, got {shown(entry.node)}", hint)
+            return
+        for key, below in entry.node.entries.items():
+            self._use(f"extractors.{key}", "feature_extractor", below.node)
+
+    def _extractors_of_metrics(self) -> None:
+        """A metric's field ``features`` is a key of the section extractors."""
+        entry = self.resolved.root.entries.get("extractors")
+        known = list(entry.node.entries) if entry is not None and isinstance(entry.node, MapNode) else []
+        if not self.resolved.complete:
+            return
+        for section, use in self.uses.items():
+            key = getattr(use.config, "features", None) if section.startswith("metrics.") else None
+            if isinstance(key, str) and key not in known:
+                have = f"extractors here: {', '.join(known)}" if known else "write extractors: {" + key + ": {use: NAME}}"
+                hint = did_you_mean(key, known) or have
+                self._add(self._place(section, "features"), f"{section}.features", f"there is no extractor {key!r}", hint)
 
     def _use(self, section: str, kind: str, node: Node) -> None:
         if not isinstance(node, MapNode):
@@ -208,6 +234,8 @@ class _Check:
 
     def _recipe(self) -> Recipe:
         sections: dict[str, Any] = {section: self.uses.get(section) for section in COMPONENT_SECTIONS}
+        named = {name.partition(".")[2]: use for name, use in self.uses.items() if name.startswith("extractors.")}
+        sections["extractors"] = named
         sections["metrics"] = tuple(use for section, use in self.uses.items() if section.startswith("metrics."))
         sections.update(self.settings)
         origin: dict[str, Mark] = {}

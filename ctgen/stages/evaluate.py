@@ -9,6 +9,7 @@ from typing import Any
 from ctgen.atomic import read_json, write_json
 from ctgen.data.prepared import PreparedCases
 from ctgen.errors import DataError
+from ctgen.evaluate.bank import FeatureStore
 from ctgen.evaluate.driver import evaluate
 from ctgen.interfaces import EvaluationItem
 from ctgen.sample.generator import reconstruct
@@ -44,6 +45,8 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
     if not prepared.ids("valid"):
         context.console.warn("no valid case: reconstructions are scored on TRAINING cases")
     ids = sorted({*held_out[: recipe.evaluate.count], *made})
+    extractors = {key: recipe.host.build(use.kind, use.name, use.config) for key, use in recipe.extractors.items()}
+    store = FeatureStore(extractors, folder / "features") if extractors else None
 
     def items() -> Iterator[EvaluationItem]:
         for case_id in context.console.track(ids, "evaluate", unit="cases"):
@@ -53,15 +56,29 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
                 write_volume(reconstruct(autoencoder, real, device()), path)
             entry = made.get(case_id)
             generated = canonical_volume(context.folders["sample"] / entry["file"]) if entry else None
+            reconstructed = canonical_volume(path)
             yield EvaluationItem(
                 case_id,
                 real=real,
-                reconstructed=canonical_volume(path),
+                reconstructed=reconstructed,
                 generated=generated,
                 boundaries=tuple(entry["boundaries"]) if entry else (),
                 seconds=entry["seconds"] if entry else None,
                 labels=prepared.record(case_id)["labels"],
+                report=prepared.report(case_id),
+                features=None
+                if store is None
+                else store.bank({"real": real, "generated": generated, "reconstructed": reconstructed}),
+                evaluations=entry.get("evaluations") if entry else None,
+                peak_bytes=entry.get("peak_bytes") if entry else None,
             )
+            context.stopper.check()
+
+    def training() -> Iterator[EvaluationItem]:
+        chosen = prepared.ids("train")[: recipe.evaluate.reference]
+        for case_id in context.console.track(chosen, "features of training cases", unit="cases"):
+            real = prepared.volume(case_id)
+            yield EvaluationItem(case_id, real=real, features=None if store is None else store.bank({"real": real}))
             context.stopper.check()
 
     metrics: dict[str, Any] = {}
@@ -69,6 +86,7 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         # the same metric may be listed again with other settings
         again = sum(name.split(" #")[0] == use.name for name in metrics)
         metrics[f"{use.name} #{again + 1}" if again else use.name] = recipe.host.build("metric", use.name, use.config)
-    result = evaluate(items(), metrics)
+    described = store.describe() if store else None
+    result = evaluate(items(), metrics, reference=training if store else None, extractors=described)
     write_json(folder / "metrics.json", result.to_json())
     return {"cases": len(ids), "generated": len(made)}

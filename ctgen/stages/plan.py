@@ -49,7 +49,9 @@ def reads(recipe: Recipe) -> str:
 
 def stages_of(recipe: Recipe) -> tuple[str, ...]:
     """The stages that the recipe's objective calls for, in order."""
-    return _NEEDED[reads(recipe)]
+    needed = _NEEDED[reads(recipe)]
+    # what is evaluated are volumes that an autoencoder decodes
+    return needed if recipe.autoencoder is not None else tuple(stage for stage in needed if stage != "evaluate")
 
 
 def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
@@ -73,7 +75,12 @@ def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
         },
         "train": {**identity(trained, "objective", "schedule", "rollout", "train"), "weights": weights.get(trained)},
         "sample": identity("sample", "export"),
-        "evaluate": {**identity("evaluate"), "metrics": [one(metric) for metric in recipe.metrics]},
+        "evaluate": {
+            **identity("evaluate"),
+            "metrics": [one(metric) for metric in recipe.metrics],
+            # a recipe without them keeps its fingerprint
+            **({"extractors": {key: one(use) for key, use in recipe.extractors.items()}} if recipe.extractors else {}),
+        },
         "report": identity("report"),
     }
     chain: dict[str, str] = {}

@@ -24,6 +24,8 @@ NEEDS = VOLUMES | {"features", "report", "labels"}
 def check_metric(metric: Any, *, items: Sequence[EvaluationItem] | None = None, tolerance: float = 1e-6) -> None:
     """Every key has a direction, merging parts equals seeing all, nothing is drawn or changed, instances can be pickled.
 
+    A metric that compares with training cases (``fit(item)``, see evaluate) is shown three of them first.
+
     ``metric`` must be fresh. ``items``: by default six phantoms with real, reconstructed and generated volumes, reports and
     a feature bank that answers any key.
     """
@@ -31,8 +33,11 @@ def check_metric(metric: Any, *, items: Sequence[EvaluationItem] | None = None, 
     expect(not unknown, f"needs: {sorted(unknown)} are not among {sorted(NEEDS)}")
     odd = {key: value for key, value in metric.higher_is_better.items() if value not in (True, False, None)}
     expect(not odd, f"higher_is_better: {odd}, wanted True, False or None")
-    fresh = pickle.dumps(metric)
     items = list(items) if items is not None else example_items()
+    if hasattr(metric, "fit"):
+        for item in example_items(3, first=500):
+            metric.fit(item)
+    fresh = pickle.dumps(metric)
     voxels = [item.generated.hu.copy() for item in items if item.generated is not None]
 
     with global_rng_untouched("update, merge, compute"):
@@ -56,10 +61,10 @@ def check_metric(metric: Any, *, items: Sequence[EvaluationItem] | None = None, 
     equal("update: generated volumes that it changed", changed, 0)
 
 
-def example_items(count: int = 6) -> list[EvaluationItem]:
-    """Phantoms: reconstructed = real with noise, generated = another patient."""
+def example_items(count: int = 6, first: int = 0) -> list[EvaluationItem]:
+    """Phantoms: reconstructed = real with noise, generated = another patient. Another ``first``: other patients."""
     items = []
-    for index in range(count):
+    for index in range(first, first + count):
         real = phantom((16, 48, 48), (3.0, 6.0, 6.0), seed=index)
         random = np.random.Generator(np.random.PCG64(1000 + index))
         noisy = (real.hu + random.normal(0.0, 20.0, real.shape)).clip(-1024, 3000).round().astype(np.int16)

@@ -33,6 +33,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "backbone builtin:tiny-conv": {"width": 8, "layers": 1},
     "backbone ctflow:stdit": {"layers": 2, "width": 16, "heads": 2},
     "rollout ctflow:slice-blocks": {"block": 4},
+    **{
+        f"metric builtin:{name}": {"features": "volume"}
+        for name in ("frechet", "clip-score", "label-faithfulness", "text-gap", "memorisation")
+    },
+    "metric builtin:kid": {"features": "any", "planes": "2.5d"},
+    "metric builtin:inception-score": {"features": "any", "splits": 3},
+    "metric builtin:diversity": {"features": "any", "slices": 2, "pixels": 24},
     "objective builtin:a-vae": {"crop": 32, "adversarial": 0.1, "adversary_from": 0},
 }
 """Fields by "kind plugin:name"; what is missing here is built from its defaults."""

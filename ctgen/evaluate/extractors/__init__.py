@@ -1,0 +1,1 @@
+"""Feature extractors: without weights (hu_stats), and networks whose weights are given by path."""
