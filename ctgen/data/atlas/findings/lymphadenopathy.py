@@ -37,10 +37,10 @@ def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
     share = np.array([_SHARE[name] for name in STATIONS])
     slots = rng.permutation(np.repeat(np.arange(len(STATIONS)), 2))
     chances = rng.uniform(size=len(slots)) ** (1 / share[slots])
-    nodes = []
+    nodes: list[Facts] = []
     for rank, place in enumerate(np.argsort(-chances, kind="stable")):
         station = STATIONS[int(slots[place])]
-        node = {
+        node: Facts = {
             "station": station,
             "slot": sum(other["station"] == station for other in nodes),
             "short_mm": round(max(float(rng.uniform(low, high)), least), 1),
