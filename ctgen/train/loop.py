@@ -53,8 +53,9 @@ def fit(
     ``progress(step, steps, values)`` run on the main process. SIGINT, SIGTERM or ``should_stop()`` end the run after the
     current step: a checkpoint, then Interrupted. A loss that is not finite is a TrainingError; older checkpoints are kept.
 
-    An objective may also have ``extra: nn.Module``, trained and saved (head.safetensors) beside the model, not averaged; and
-    ``prepare(source)``, called once before the first batch is drawn.
+    An objective may also have ``extra: nn.Module``, trained and saved (head.safetensors) beside the model, not averaged;
+    ``prepare(source)``, called once before the first batch is drawn; and ``validate(source)``, scores that are logged beside
+    ``valid_loss``, each as valid_<name>.
     """
     training = Training(objective, settings, folder, spec)
     accelerator = training.accelerator
@@ -79,6 +80,7 @@ def fit(
             line = training.close_window() if step % settings.log_every == 0 or last else {}
             if due and valid_source is not None and len(valid_source.ids):
                 line["valid_loss"] = training.validate(valid_source)
+                line.update(training.scores(valid_source))
             if log is not None:
                 if line:
                     line["seconds"] = training.seconds

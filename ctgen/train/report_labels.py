@@ -61,7 +61,7 @@ class ReportLabels:
         prompts, targets, known = [], [], []
         for _ in range(size):
             record = _draw(source, generator)
-            prompts.append(Prompt(Report(**record["report"]), slices=_slices(record, generator)))
+            prompts.append(Prompt(Report(**record["report"]), slices=plausible_slices(record, generator)))
             labels = [float(record["labels"].get(name, 0)) for name in LABELS]
             stated = [float(name in record["labels"]) for name in LABELS]
             findings = record.get("meta", {}).get("findings")
@@ -142,7 +142,8 @@ def _draw(source: TrainingSource, generator: torch.Generator) -> Mapping[str, An
     )
 
 
-def _slices(record: Mapping[str, Any], generator: torch.Generator) -> int | None:
+def plausible_slices(record: Mapping[str, Any], generator: torch.Generator) -> int | None:
+    """The number of slices that a prompt states: the case's own, another one, or none."""
     low, high = PLAUSIBLE_SLICES
     other, choice = torch.randint(low, high, (), generator=generator), torch.randint(3, (), generator=generator)
     return (int(record["shape"][0]), int(other), None)[int(choice)]

@@ -190,6 +190,16 @@ class Training:
         total = accelerator.reduce(total, "sum")
         return float(total[0] / total[1])
 
+    def scores(self, source: TrainingSource) -> dict[str, float]:
+        """What the objective's own ``validate`` measures with the averaged weights, on the main process; {} if it has none."""
+        measure = getattr(self.objective, "validate", None)
+        if measure is None or not self.accelerator.is_main_process:
+            return {}
+        self.module.eval()
+        with self.average.applied_to(self.objective.model), self.accelerator.autocast():
+            found: Mapping[str, float] = measure(source)
+        return {f"valid_{name}": float(value) for name, value in found.items()}
+
     def _update(self) -> Tensor:
         norm: Tensor = self.accelerator.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm)
         self.optimiser.step()

@@ -16,8 +16,11 @@ from ctgen.atomic import write_atomically
 from ctgen.data.labels import LABELS
 from ctgen.errors import CheckpointError
 from ctgen.interfaces import Prompt, Report, WeightsInfo
+from ctgen.volume import Volume
 from ctgen.weights import info, locate
-from ctgen_ctflow.ct_clip_layout import HOW_TO_GET, differences
+from ctgen_ctflow.ct_clip_layout import HOW_TO_GET, MINI_PAIR, differences
+from ctgen_ctflow.ct_clip_preprocess import Rule
+from ctgen_ctflow.ct_clip_preprocess import prepare as prepare_volume
 from ctgen_ctflow.ct_clip_sizes import HEAD_WIDTH, CtClipSizes
 from ctgen_ctflow.ct_clip_text import open_vocabulary, text_tower, warn_cut
 from ctgen_ctflow.ct_clip_weights import Checkpoint, open_checkpoint, shortened
@@ -25,6 +28,7 @@ from ctgen_ctflow.ct_vit import CtVit
 from ctgen_ctflow.prompt_template import Template, render
 from ctgen_ctflow.wordpiece import TextCounts, WordPiece
 
+SHIPPED = {"mini": MINI_PAIR}
 TEXTS_AT_ONCE = 32
 PROMPTS = ("{} is present.", "{} is not present.")
 """The authors' two sentences for a label."""
@@ -55,7 +59,7 @@ class CtClip(nn.Module):
         # Filled from a file most of the time: 300 million random numbers would be drawn for nothing.
         with torch.device("meta"):
             self.image_transformer = CtVit(sizes.image)
-            self.to_image_latent = nn.Linear(sizes.image.grid**2 * sizes.image.width, sizes.latent, bias=False)
+            self.to_image_latent = nn.Linear(sizes.image.pooled, sizes.latent, bias=False)
         self.temperature = nn.Parameter(torch.tensor(1.0))
 
     @classmethod
@@ -67,12 +71,14 @@ class CtClip(nn.Module):
         text_heads: int | None = None,
         device: torch.device | str = "cpu",
     ) -> Self:
-        """CT-CLIP_v2.pt or a file of ours (``save``), with CXR-BERT's vocabulary; sizes come from the tensors.
+        """CT-CLIP_v2.pt or a file of ours (``save``, or what ``ct-clip-pair`` was trained to), with its vocabulary: CXR-BERT's,
+        or "mini" for weights made with that. Sizes come from the tensors, or from the file's header if it is ours.
+
 
         ``text_heads``: no tensor shows it; None is 64 channels per head, as in every published BERT.
         MissingFileError, or CheckpointError with all that does not fit.
         """
-        found = locate(str(path), component="ct-clip", how_to_get=HOW_TO_GET)
+        found = locate(str(path), component="ct-clip", shipped=SHIPPED, how_to_get=HOW_TO_GET)
         if found is None:
             raise CheckpointError("ct-clip: both towers cannot be random", hint=HOW_TO_GET)
         checkpoint = open_checkpoint(found, text_heads)
@@ -116,6 +122,12 @@ class CtClip(nn.Module):
         """Reports in a template and CT-CLIP's cleaning; the default is what its authors score with."""
         return self.encode_text([render(Prompt(report), template) for report in reports])
 
+    def prepare(self, volume: Volume, rule: Rule = "ct-clip") -> Tensor:
+        """(1, z, x, y) of any volume in HU, at the size and spacing of this network."""
+        image = self.sizes.image
+        size = (image.slices, image.pixels, image.pixels)
+        return prepare_volume(volume, size=size, rule=rule, target_mm=image.spacing_mm)
+
     @torch.no_grad()
     def encode_image(self, volumes: Tensor) -> Tensor:
         return self.image_latents(volumes)
@@ -127,9 +139,9 @@ class CtClip(nn.Module):
         return F.normalize(self.to_text_latent(hidden[:, 0]), dim=-1)
 
     def image_latents(self, volumes: Tensor) -> Tensor:
-        """(B, 1, z, x, y). The quantiser stops gradients: only the codebook's choice matters after it."""
-        codes: Tensor = self.image_transformer(volumes.to(self.temperature.device, self.to_image_latent.weight.dtype))
-        return F.normalize(self.to_image_latent(codes.mean(dim=1).flatten(1)), dim=-1)
+        """(B, 1, z, x, y). The quantiser, if there is one, stops gradients: only the codebook's choice matters after it."""
+        pooled: Tensor = self.image_transformer.pooled(volumes.to(self.temperature.device, self.to_image_latent.weight.dtype))
+        return F.normalize(self.to_image_latent(pooled), dim=-1)
 
     @torch.no_grad()
     def similarity(self, texts: Tensor, images: Tensor) -> Tensor:

@@ -38,9 +38,10 @@ class Description:
                 f"{text.feed_forward}, {text.positions} positions, vocabulary of {text.vocabulary} tokens"
             )
         if (image := self.image) is not None:
+            codes = f"{image.codes} codes" if image.quantised else "no codebook"
             lines.append(
                 f"image tower: {image.spatial_layers} + {image.temporal_layers} layers x {image.width}, {image.heads} heads x "
-                f"{image.head_width}, {image.codes} codes, patches of {image.patch_slices} x {image.patch} x {image.patch}, "
+                f"{image.head_width}, {codes}, patches of {image.patch_slices} x {image.patch} x {image.patch}, "
                 f"slices of {image.pixels} x {image.pixels}"
             )
         if self.latent is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from ctgen.errors import CheckpointError
 HOW_TO_GET = (
     "CT-CLIP_v2.pt is in the folder models/ of the Hugging Face data set ibrahimhamamci/CT-RATE (gated: ask for access)"
 )
+MINI_PAIR = Path(__file__).parent / "weights" / "mini" / "ct_clip_pair.safetensors"
+"""Both towers at mini scale: what "mini" is for CtClip and ct-clip-pair."""
 TEXT, IMAGE, PUBLISHED_IMAGE = "text_transformer.", "image_transformer.", "visual_transformer."
 
 _UNUSED = (

@@ -33,10 +33,13 @@ AIR, ALMOST_WATER = -1.0, -0.001
 """Padding of the two rules, in units of 1000 HU."""
 
 
-def prepare(volume: Volume, *, size: Sequence[int] = SIZE, rule: Rule = "ct-clip") -> Tensor:
+def prepare(
+    volume: Volume, *, size: Sequence[int] = SIZE, rule: Rule = "ct-clip", target_mm: Sequence[float] = SPACING_MM
+) -> Tensor:
     """(1, z, x, y) float32 in [-1, 1] of any volume in HU; brought to canonical orientation first, which the rules require."""
     canonical, _ = to_canonical(volume)
-    return preprocess(canonical.hu, [_decimal(mm) for mm in canonical.spacing_mm], size=size, rule=rule)
+    spacing = [_decimal(mm) for mm in canonical.spacing_mm]
+    return preprocess(canonical.hu, spacing, size=size, rule=rule, target_mm=target_mm)
 
 
 def preprocess(
@@ -45,8 +48,11 @@ def preprocess(
     *,
     size: Sequence[int] = SIZE,
     rule: Rule = "ct-clip",
+    target_mm: Sequence[float] = SPACING_MM,
 ) -> Tensor:
     """(D, H, W) HU, canonical, with its spacing in the same order -> (1, z, x, y) float32 of ``size``, HU / 1000 in [-1, 1].
+
+    ``target_mm`` (z, x, y): the voxels of the result; another network than CT-CLIP's may read larger ones.
 
     z = D towards superior, x = W towards the patient's left, y = H towards posterior. Deterministic, on the CPU.
     """
@@ -56,15 +62,18 @@ def preprocess(
     voxels = torch.from_numpy(np.ascontiguousarray(np.clip(hu_DHW, *HU_RANGE).transpose(0, 2, 1)))
     if rule == "ct-clip":
         spacing = (depth_mm, row_mm, row_mm)
-        grid = [int(count * (mm / target)) for count, mm, target in zip(voxels.shape, spacing, SPACING_MM, strict=True)]
+        grid = [int(count * (mm / target)) for count, mm, target in zip(voxels.shape, spacing, target_mm, strict=True)]
         voxels = voxels.double()
     else:
         spacing = (depth_mm, row_mm, column_mm)
-        grid = [round(count * mm / target) for count, mm, target in zip(voxels.shape, spacing, SPACING_MM, strict=True)]
+        grid = [round(count * mm / target) for count, mm, target in zip(voxels.shape, spacing, target_mm, strict=True)]
         voxels = voxels.float()
     if 0 in grid:
-        raise ValueError(f"{hu_DHW.shape} voxels of {tuple(spacing_mm)} mm are less than one voxel of {SPACING_MM} mm")
-    resampled = F.interpolate(voxels[None, None], size=grid, mode="trilinear", align_corners=False)[0, 0]
+        raise ValueError(f"{hu_DHW.shape} voxels of {tuple(spacing_mm)} mm are less than one voxel of {tuple(target_mm)} mm")
+    if grid == list(voxels.shape):
+        resampled = voxels  # each new voxel would be the old one
+    else:
+        resampled = F.interpolate(voxels[None, None], size=grid, mode="trilinear", align_corners=False)[0, 0]
     return _fitted((resampled / 1000).float(), size, rule)[None]
 
 

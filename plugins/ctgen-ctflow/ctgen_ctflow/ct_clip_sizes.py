@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isqrt
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -41,11 +41,47 @@ class ImageSizes:
     """Slices of a patch."""
     grid: int
     """Patches along each side of a slice."""
+    slices: int = 240
+    """Slices of a volume that is prepared for it; the network itself takes any multiple of ``patch_slices``."""
+    spacing_mm: tuple[float, float, float] = (1.5, 0.75, 0.75)
+    """Of the voxels that it reads, along z, x, y."""
+    windows: tuple[tuple[float, float], ...] = ()
+    """Not CT-CLIP's: HU (low, high), each spread over [-1, 1] as a channel of its own. (): one channel, HU / 1000."""
+    stem: tuple[int, ...] = ()
+    """Not CT-CLIP's: channels of convolutions before the patches, of stride 2 (the first: ``stem_start``). (): none."""
+    stem_start: int = 2
+    """Stride of the stem's first convolution: 2, 3 x 3 x 3 wide; or 4, of cells of 4 x 4 x 4 voxels that do not overlap."""
+    quantised: bool = True
+    """False, which is not CT-CLIP's: tokens are as the transformers leave them, and gradients reach them."""
+    pool: Literal["slices", "slices+max"] = "slices"
+    """How tokens become one vector: the mean along the slices; or with it the maximum over all, which is not CT-CLIP's."""
 
     @property
     def pixels(self) -> int:
         """Pixels along each side of a slice."""
         return self.grid * self.patch
+
+    @property
+    def channels(self) -> int:
+        """Of a volume as the network first sees it."""
+        return len(self.windows) or 1
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers in a patch: of voxels, or of what the stem makes of them."""
+        step = self.stem_stride
+        channels = self.stem[-1] if self.stem else self.channels
+        return channels * (self.patch_slices // step) * (self.patch // step) ** 2
+
+    @property
+    def stem_stride(self) -> int:
+        """Voxels per cell of what the stem makes."""
+        return self.stem_start << (len(self.stem) - 1) if self.stem else 1
+
+    @property
+    def pooled(self) -> int:
+        """Width of what is projected to the common space."""
+        return self.grid**2 * self.width + (self.width if self.pool == "slices+max" else 0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +97,12 @@ class CtClipSizes:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> CtClipSizes:
-        return cls(TextSizes(**fields["text"]), ImageSizes(**fields["image"]), fields["latent"])
+        image = dict(fields["image"])
+        for name in ("spacing_mm", "stem"):
+            if name in image:
+                image[name] = tuple(image[name])
+        image["windows"] = tuple((low, high) for low, high in image.get("windows", ()))
+        return cls(TextSizes(**fields["text"]), ImageSizes(**image), fields["latent"])
 
 
 PUBLISHED = CtClipSizes(

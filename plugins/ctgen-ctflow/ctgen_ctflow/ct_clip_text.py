@@ -50,7 +50,7 @@ class CtClipText(nn.Module):
             raise ConfigError(
                 f"ct-clip: vocabulary_size {config.vocabulary_size} is less than the vocabulary's {self.tokeniser.size} words"
             )
-        sizes = TextSizes(
+        self.sizes = TextSizes(
             layers=config.layers,
             width=config.width,
             heads=config.heads,
@@ -58,7 +58,7 @@ class CtClipText(nn.Module):
             positions=config.positions or config.max_tokens,
             vocabulary=config.vocabulary_size or self.tokeniser.size,
         )
-        self.text_transformer = text_tower(sizes, padding=self.tokeniser.padding, dropout=config.dropout)
+        self.text_transformer = text_tower(self.sizes, padding=self.tokeniser.padding, dropout=config.dropout)
         if config.latent is not None:
             self.to_text_latent = nn.Linear(config.width, config.latent, bias=False)
         if path is not None:
@@ -79,7 +79,9 @@ class CtClipText(nn.Module):
             raise ConfigError(
                 "ct-clip: the projection to the CLIP latent is not loaded", hint="set text_encoder.latent=512 (CT-CLIP_v2.pt)"
             )
-        ids, mask = self.tokenise(prompts)
+        return self._latents(*self.tokenise(prompts))
+
+    def _latents(self, ids: Tensor, mask: Tensor) -> Tensor:
         weight = self.to_text_latent.weight
         hidden = self.text_transformer(input_ids=ids.to(weight.device), attention_mask=mask.to(weight.device).long())
         return F.normalize(self.to_text_latent(hidden.last_hidden_state[:, 0]), dim=-1)

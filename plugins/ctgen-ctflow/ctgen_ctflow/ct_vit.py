@@ -8,6 +8,8 @@ by cosine but returns the row as it is stored.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,29 +18,43 @@ from ctgen_ctflow.ct_clip_sizes import ImageSizes
 
 ATTENTION_SCALE = 8.0
 """Of the cosine between queries and keys, before their learned scales; a constant of the reference."""
+CELL = 4
+"""Side of the cells of a stem that starts with stride 4."""
 TOKENS_AT_ONCE = 4096
 """Tokens compared with the codebook at a time: bounds memory (8192 codes: 128 MiB)."""
 
 
 class CtVit(nn.Module):
-    """(B, 1, D, H, W) in [-1, 1] -> tokens (B, T, G, G, C), each a row of the codebook. D: a multiple of ``patch_slices``."""
+    """(B, 1, D, H, W) in [-1, 1] -> tokens (B, T, G, G, C), each a row of the codebook. D: a multiple of ``patch_slices``.
+
+    Sizes may ask for more than CT-CLIP has: windows, a convolutional stem, tokens without the quantiser.
+    """
 
     def __init__(self, sizes: ImageSizes) -> None:
         super().__init__()
         self.sizes = sizes
+        self.stem = Stem(sizes) if sizes.windows or sizes.stem else None
         self.patch_embedding = PatchEmbedding(sizes)
         self.position_bias = PositionBias(sizes.width, sizes.heads)
         self.spatial = Transformer(sizes, sizes.spatial_layers)
         self.temporal = Transformer(sizes, sizes.temporal_layers)
-        self.codebook = nn.Parameter(torch.randn(sizes.codes, sizes.width), requires_grad=False)
+        if sizes.quantised:
+            self.codebook = nn.Parameter(torch.randn(sizes.codes, sizes.width), requires_grad=False)
 
     def forward(self, volume: Tensor) -> Tensor:
-        tokens: Tensor = F.embedding(self.codes(self.continuous(volume)), self.codebook)
-        return tokens
+        tokens = self.continuous(volume)
+        return F.embedding(self.codes(tokens), self.codebook) if self.sizes.quantised else tokens
+
+    def pooled(self, volume: Tensor) -> Tensor:
+        """(B, ``sizes.pooled``): the tokens as one vector."""
+        tokens = self(volume)
+        mean = tokens.mean(dim=1).flatten(1)
+        return mean if self.sizes.pool == "slices" else torch.cat([mean, tokens.flatten(1, 3).amax(dim=1)], dim=1)
 
     def continuous(self, volume: Tensor) -> Tensor:
         """Tokens (B, T, G, G, C) before the quantiser."""
-        x = self.patch_embedding(volume)
+        self._check(volume)
+        x = self.patch_embedding(volume if self.stem is None else self.stem(volume))
         batch, groups, grid, _, width = x.shape
         shape = (batch, groups, grid, grid)
         x = self.spatial(x.reshape(batch * groups, grid * grid, width), shape, self.position_bias(grid))
@@ -54,26 +70,73 @@ class CtVit(nn.Module):
             found = [(part @ rows.T).argmax(dim=-1) for part in torch.split(flat, TOKENS_AT_ONCE)]
         return torch.cat(found).reshape(tokens.shape[:-1])
 
-
-class PatchEmbedding(nn.Module):
-    def __init__(self, sizes: ImageSizes) -> None:
-        super().__init__()
-        self.sizes = sizes
-        values = sizes.patch_slices * sizes.patch**2
-        self.norm_in = nn.LayerNorm(values)
-        self.project = nn.Linear(values, sizes.width)
-        self.norm_out = nn.LayerNorm(sizes.width)
-
-    def forward(self, volume: Tensor) -> Tensor:
-        """(B, 1, D, H, W) -> (B, T, G, G, C); ValueError names the size that does not fit."""
+    def _check(self, volume: Tensor) -> None:
+        """ValueError names the size that does not fit."""
         size = self.sizes
         if volume.ndim != 5 or volume.shape[1] != 1 or volume.shape[3:] != (size.pixels, size.pixels):
             raise ValueError(f"expected (B, 1, D, {size.pixels}, {size.pixels}), not {tuple(volume.shape)}")
         if not volume.shape[2] or volume.shape[2] % size.patch_slices:
             raise ValueError(f"{volume.shape[2]} slices are not a multiple of {size.patch_slices}")
-        batch, _, slices, _, _ = volume.shape
-        x = volume.reshape(batch, slices // size.patch_slices, size.patch_slices, size.grid, size.patch, size.grid, size.patch)
-        x = x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
+
+
+class Stem(nn.Module):
+    """Windows and convolutions before the patches; an addition to CT-CLIP.
+
+    A soft-tissue finding of 50 HU is a fortieth of the range that the published network sees in one linear step.
+    """
+
+    def __init__(self, sizes: ImageSizes) -> None:
+        super().__init__()
+        self.windows = sizes.windows
+        self.cells: nn.Linear | None = None
+        channels = (sizes.channels, *sizes.stem)
+        if sizes.stem and sizes.stem_start == 4:
+            self.cells = nn.Linear(sizes.channels * CELL**3, sizes.stem[0])
+            channels = sizes.stem
+        self.layers = nn.ModuleList(nn.Conv3d(wide, out, 3, stride=2, padding=1) for wide, out in pairwise(channels))
+        # The first convolution is by far the largest: a norm of it costs more than it helps.
+        self.norms = nn.ModuleList(nn.GroupNorm(1, out) for out in sizes.stem[1:])
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """(B, 1, D, H, W) in units of 1000 HU -> (B, C, D / s, H / s, W / s), s = ``sizes.stem_stride``."""
+        if self.cells is None:
+            x = self._windowed(volume, dim=1)
+        else:
+            # A convolution of cells that do not overlap is a product of matrices; half precision halves its memory.
+            if torch.is_autocast_enabled(volume.device.type):
+                volume = volume.to(torch.get_autocast_dtype(volume.device.type))
+            batch, _, deep, high, wide = volume.shape
+            cells = volume.reshape(batch, deep // CELL, CELL, high // CELL, CELL, wide // CELL, CELL)
+            cells = cells.permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
+            x = F.relu(self.cells(self._windowed(cells, dim=-1))).permute(0, 4, 1, 2, 3)
+        first = len(self.layers) - len(self.norms)
+        for number, layer in enumerate(self.layers):
+            x = layer(x)
+            x = F.relu(self.norms[number - first](x) if number >= first else x)
+        return x
+
+    def _windowed(self, volume: Tensor, dim: int) -> Tensor:
+        if not self.windows:
+            return volume
+        parts = [(volume * (2000 / (high - low)) - (high + low) / (high - low)).clamp(-1, 1) for low, high in self.windows]
+        return torch.cat(parts, dim=dim)
+
+
+class PatchEmbedding(nn.Module):
+    def __init__(self, sizes: ImageSizes) -> None:
+        super().__init__()
+        step = sizes.stem_stride
+        self.patch = (sizes.patch_slices // step, sizes.patch // step, sizes.patch // step)
+        self.norm_in = nn.LayerNorm(sizes.patch_values)
+        self.project = nn.Linear(sizes.patch_values, sizes.width)
+        self.norm_out = nn.LayerNorm(sizes.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, K, D, H, W) -> (B, T, G, G, C): voxels, or what the stem makes of them; each divides into patches."""
+        batch, channels = x.shape[:2]
+        counts = [size // step for size, step in zip(x.shape[2:], self.patch, strict=True)]
+        split = [part for pair in zip(counts, self.patch, strict=True) for part in pair]
+        x = x.reshape(batch, channels, *split).permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)
         tokens: Tensor = self.norm_out(self.project(self.norm_in(x)))
         return tokens
 

@@ -32,6 +32,10 @@ _LIMITS = {
     "text_encoder": (
         "Trained on the simulator's reports alone: it knows their findings and wording, and little of how radiologists write."
     ),
+    "ct-clip-pair": (
+        "Trained on simulated chests and their reports alone: it knows the simulator's findings and wording, and "
+        "its scores mean nothing on other data. It compares models that were trained on the same simulator."
+    ),
     "backbone": (
         "Trained on deformations of a single patient's anatomy at mini scale: it shows that the pipeline works. Its volumes "
         "have the simulator's variety and findings, not those of patients."
@@ -82,7 +86,7 @@ def model_card(
     lines = [f"# {target.name}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in table.items()), ""]
     if notes:
         lines += ["## Measured", "", *(f"- {note}" for note in notes), ""]
-    lines += ["## Limits", "", _LIMITS.get(section, ""), _ALWAYS, ""]
+    lines += ["## Limits", "", _LIMITS.get(use.name, _LIMITS.get(section, "")), _ALWAYS, ""]
     lines += ["## Licence and attribution", "", attribution, ""]
     lines += ["## Training", "", *_curve(rows), "", "```yaml", _settings(recipe, section), "```", ""]
     return "\n".join(lines)

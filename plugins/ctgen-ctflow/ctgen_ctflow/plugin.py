@@ -8,6 +8,7 @@ from ctgen import hookimpl
 from ctgen.host import Registrar
 from ctgen_ctflow.configs import FlowMatchingConfig, SliceBlocksConfig, StditConfig
 from ctgen_ctflow.ct_clip_config import CtClipConfig
+from ctgen_ctflow.ct_clip_pair_config import CtClipPairConfig
 from ctgen_ctflow.flux_vae_config import FluxVaeConfig
 from ctgen_ctflow.taef1_config import Taef1Config
 
@@ -31,6 +32,12 @@ def ctgen_register(registrar: Registrar) -> None:
     )
     registrar.text_encoder(
         "ct-clip", target="ctgen_ctflow.ct_clip_text:CtClipText", config=CtClipConfig, summary="CT-CLIP's text tower (BERT)"
+    )
+    registrar.text_encoder(
+        "ct-clip-pair",
+        target="ctgen_ctflow.ct_clip_pair:CtClipPair",
+        config=CtClipPairConfig,
+        summary="CT-CLIP whole: reports and volumes in one space, for contrastive training",
     )
     registrar.backbone(
         "stdit", target="ctgen_ctflow.stdit:Stdit", config=StditConfig, summary="spatio-temporal diffusion transformer"

@@ -1,0 +1,180 @@
+"""Objective `contrastive`: reports and volumes in one space, each nearest to its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ctgen.data.labels import LABELS
+from ctgen.errors import ConfigError, DataError
+from ctgen.evaluate.retrieval import auroc, retrieved
+from ctgen.interfaces import PairEncoder, Prompt, Report, TrainingSource
+from ctgen.train.contrastive_config import ContrastiveConfig
+from ctgen.train.report_labels import plausible_slices
+
+AIR_HU = -1000.0
+MOST_TRIES = 200
+AT_ONCE = 16
+"""Held-out volumes embedded at a time."""
+
+
+class Contrastive:
+    """See ContrastiveConfig. Similarities are cosines times the encoder's ``logit_scale``."""
+
+    trains: ClassVar[Literal["text_encoder"]] = "text_encoder"
+    reads: ClassVar[Literal["volumes"]] = "volumes"
+    adversary: nn.Module | None = None
+
+    def __init__(
+        self, config: ContrastiveConfig, *, components: Mapping[str, Any], schedule: Any = None, rollout: Any = None
+    ) -> None:
+        self.config = config
+        self.model: Any = components["text_encoder"]
+        if not isinstance(self.model, PairEncoder):
+            raise ConfigError(
+                f"objective contrastive trains a text encoder that also embeds volumes; {type(self.model).__name__} does not",
+                hint="write text_encoder: {use: ct-clip-pair}, or give yours embed_texts and embed_volumes",
+            )
+        self.asked = [prompt.format(label) for prompt in config.prompts for label in LABELS]
+
+    def batch(self, source: TrainingSource, size: int, generator: torch.Generator) -> Mapping[str, Any]:
+        """Different cases with a report, as long as there are ``size`` of them.
+
+        volume (B, 1, D, H, W) HU, moved and noised; texts: list of B; labels, known (B, 18) float32, known = 0 where nothing is
+        said of a label.
+        """
+        cases = _draw(source, size, generator)
+        texts = [self._text(record, generator) for _, record in cases]
+        labels, known = stated([record for _, record in cases])
+        volume = self._volumes([index for index, _ in cases], source, generator)
+        return {"volume": volume[:, None], "texts": texts, "labels": labels, "known": known}
+
+    def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """{"loss", "pairs" (InfoNCE), "labels", "text_labels" (cross-entropies), "found": share of reports found, "scale"}."""
+        count = len(batch["texts"])
+        weighs = self.config.label_weight > 0
+        volumes = self.model.embed_volumes(batch["volume"])
+        texts = self.model.embed_texts(batch["texts"])
+        scale = self.model.logit_scale
+        logits = (volumes @ texts.T).float() * scale
+        own = torch.arange(count, device=logits.device)
+        pairs = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        terms = {"pairs": pairs.detach(), "found": (logits.argmax(1) == own).float().mean(), "scale": scale.detach()}
+        loss = pairs
+        if weighs:
+            present, absent = self.model.embed_texts(self.asked).chunk(2)
+            for name, latents in (("labels", volumes), ("text_labels", texts)):
+                said = (latents @ (present - absent).T).float() * scale
+                errors = F.binary_cross_entropy_with_logits(said, batch["labels"], reduction="none") * batch["known"]
+                terms[name] = errors.sum() / batch["known"].sum().clamp_min(1)
+                loss = loss + self.config.label_weight * terms[name]
+                terms[name] = terms[name].detach()
+        return {"loss": loss, **terms}
+
+    def adversary_loss(self, batch: Mapping[str, Any], step: int) -> Mapping[str, Tensor]:
+        raise DataError("the objective contrastive has no adversary")
+
+    @torch.no_grad()
+    def validate(self, source: TrainingSource) -> Mapping[str, float]:
+        """Scores on whole held-out cases: {"retrieval", "text_retrieval", "auroc", and one AUROC per label, by name}.
+
+        retrieval: share of volumes whose report is the most similar of ``candidates``; text_retrieval: of reports whose volume
+        is. A label that all cases have or none has gives no AUROC.
+        """
+        indices = [index for index in range(len(source.ids)) if source.record(index)["report"]]
+        indices = indices[: 2 * self.config.candidates]
+        if len(indices) < 2:
+            return {}
+        records = [source.record(index) for index in indices]
+        device = self.model.logit_scale.device
+        texts = self.model.embed_texts([self.model.report_text(Prompt(Report(**record["report"]))) for record in records])
+        parts = []
+        for start in range(0, len(indices), AT_ONCE):
+            volumes = torch.stack([source.volume(index) for index in indices[start : start + AT_ONCE]])
+            parts.append(self.model.embed_volumes(volumes[:, None].to(device)))
+        found = torch.cat(parts).float()
+        similar = (found @ texts.float().T).cpu().numpy()
+        present, absent = self.model.embed_texts(self.asked).float().chunk(2)
+        said = (found @ (present - absent).T).cpu().numpy()
+        labels, known = (values.numpy() for values in stated(records))
+        by_label = {
+            f"auroc {label}": auroc(said[known[:, place] > 0, place], labels[known[:, place] > 0, place])
+            for place, label in enumerate(LABELS)
+        }
+        measured = [value for value in by_label.values() if math.isfinite(value)]
+        scores = {
+            "retrieval": retrieved(similar, self.config.candidates),
+            "text_retrieval": retrieved(similar.T, self.config.candidates),
+            "auroc": sum(measured) / len(measured) if measured else math.nan,
+            **by_label,
+        }
+        return {name: value for name, value in scores.items() if math.isfinite(value)}
+
+    def _text(self, record: Mapping[str, Any], generator: torch.Generator) -> str:
+        report = Report(**record["report"])
+        if torch.rand((), generator=generator) < self.config.plain_text:
+            return f"{report.findings} {report.impressions}".strip()
+        text: str = self.model.report_text(Prompt(report, slices=plausible_slices(record, generator)))
+        return text
+
+    def _volumes(self, cases: Sequence[int], source: TrainingSource, generator: torch.Generator) -> Tensor:
+        """(B, D, H, W); each volume is copied once."""
+        config = self.config
+        volumes: Tensor | None = None
+        for place, index in enumerate(cases):
+            volume = source.volume(index)
+            if volumes is None:
+                volumes = volume.new_full((len(cases), *volume.shape), AIR_HU)
+            steps = [int(torch.randint(-most, most + 1, (), generator=generator)) for most in config.shift_voxels]
+            move(volume, steps, volumes[place])
+            if config.offset_hu:
+                volumes[place] += config.offset_hu * torch.randn((), generator=generator)
+            if config.noise_hu:
+                level = config.noise_hu * torch.rand((), generator=generator)
+                volumes[place] += level * torch.randn(volume.shape, generator=generator)
+        assert volumes is not None
+        return volumes
+
+
+def move(volume: Tensor, steps: Sequence[int], result: Tensor) -> None:
+    """Write (D, H, W) into ``result``, moved by ``steps`` voxels; where nothing comes ``result`` stays as it is."""
+    source = tuple(slice(max(-step, 0), size - max(step, 0)) for step, size in zip(steps, volume.shape, strict=True))
+    target = tuple(slice(max(step, 0), size - max(-step, 0)) for step, size in zip(steps, volume.shape, strict=True))
+    result[target] = volume[source]
+
+
+def stated(records: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
+    """Labels (N, 18) and whether each is known, float32."""
+    said = [record["labels"] or {} for record in records]
+    labels = torch.tensor([[float(one.get(name, 0)) for name in LABELS] for one in said])
+    known = torch.tensor([[float(name in one) for name in LABELS] for one in said])
+    return labels, known
+
+
+def _draw(source: TrainingSource, size: int, generator: torch.Generator) -> list[tuple[int, Mapping[str, Any]]]:
+    """(index, record) of cases with a report; one case is not in a batch twice unless there are too few."""
+    drawn: dict[int, Mapping[str, Any]] = {}
+    again: list[tuple[int, Mapping[str, Any]]] = []
+    for _ in range(MOST_TRIES + 4 * size):
+        index = int(torch.randint(len(source.ids), (), generator=generator))
+        record = drawn.get(index) or source.record(index)
+        if not record["report"]:
+            continue
+        if index not in drawn:
+            drawn[index] = record
+        else:
+            again.append((index, record))
+        if len(drawn) == size:
+            break
+    found = [*drawn.items(), *again][:size]
+    if len(found) < size:
+        raise DataError(
+            f"{len(found)} of {size} cases drawn from {len(source.ids)} have a report",
+            hint="contrastive training needs reports; more cases or a smaller train.batch help",
+        )
+    return found

@@ -1,0 +1,50 @@
+"""Config of the contrastive objective. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ctgen.config import ComponentConfig
+from ctgen.interfaces import Sizes
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class ContrastiveConfig(ComponentConfig):
+    """Reports against volumes (CLIP, arXiv 2103.00020): in a batch, each volume finds its report and each report its volume.
+
+    Trains a text encoder that also embeds volumes (ctgen.interfaces.PairEncoder). Others of the same batch are the wrong ones,
+    so that a larger batch asks more; across processes they are not shared.
+    """
+
+    trains: ClassVar[Literal["text_encoder"]] = "text_encoder"
+    reads: ClassVar[Literal["volumes"]] = "volumes"
+    sections: ClassVar[frozenset[str]] = frozenset({"text_encoder"})
+
+    label_weight: Weight = 0.0
+    """Weight of the labels' cross-entropy: volumes and reports against the two prompts of each label, as zero-shot labels are
+    read off. For cases with labels."""
+    prompts: tuple[str, str] = ("{} is present.", "{} is not present.")
+    """What says that a label, in place of {}, is there and that it is not; the default is CT-CLIP's."""
+    plain_text: Probability = 0.5
+    """Share of reports that are read as findings and impressions alone, and not in the text encoder's own template."""
+    shift_voxels: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0, 0)
+    """Volumes are moved by up to this many voxels (D, H, W) either way; air moves in. Left stays left."""
+    noise_hu: Weight = 0.0
+    """Upper end of the standard deviation of added white noise."""
+    offset_hu: Weight = 0.0
+    """Standard deviation of a constant added to a whole volume."""
+    candidates: Annotated[int, Field(ge=2)] = 64
+    """Held-out cases among which the right report is sought, for the scores that are logged; at most twice as many are read."""
+
+    def check(self, sizes: Sizes) -> Iterable[tuple[str, str]]:
+        for place, prompt in enumerate(self.prompts):
+            if prompt.count("{}") != 1:
+                yield f"prompts.{place}", f"{prompt!r} has no single {{}} where the label goes"
+        for axis, shift, size in zip("DHW", self.shift_voxels, sizes.volume, strict=True):
+            if shift >= size:
+                yield "shift_voxels", f"{shift} voxels along {axis} move the whole volume of {size} away"
