@@ -163,6 +163,10 @@ def bench(
             metavar="DIR|EXTRACTOR=FILE", help="Where weights of protocols are; may be given again.", show_default=False
         ),
     ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help="Of the suite's data set, as in root=FOLDER.", show_default=False),
+    ] = None,
     cases: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Only the first N cases: another, smaller suite.")
     ] = None,
@@ -202,6 +206,7 @@ def bench(
                 processes=processes,
                 protocols=protocol or [],
                 weights=weights or [],
+                data=data or [],
                 console=console,
             )
     if code:

@@ -87,7 +87,7 @@ def evaluate_folder(
             if store is None:
                 console.warn(f"{one.protocol.name} is not run: {one.missing[0]}")
             else:
-                score(one, store, [product], cases, train=None, host=host, console=console, stopper=stopper)
+                score(one, store, [product], cases, out / "exported", train=None, host=host, console=console, stopper=stopper)
     return write_results(document_of(cases, [product], scored), out, [product], cases, report=True)
 
 

@@ -22,17 +22,18 @@ M = TypeVar("M", bound=BaseModel)
 YAML = (".yaml", ".yml")
 
 
-def load_suite(reference: str, host: Host) -> Suite:
-    """A suite by its registered name, or from a .yaml file. UnknownComponentError, RecipeError."""
+def load_suite(reference: str, host: Host, data: Sequence[str] = ()) -> Suite:
+    """A suite by its registered name, or from a .yaml file; ``data``: FIELD=VALUE of its data set. UnknownComponentError,
+    RecipeError."""
     name, source, text = _fetch(reference, host, "suite")
     reader = _Reader(host, source)
     entries = reader.top(text)
-    data = entries.pop("data", None)
+    data_entry = entries.pop("data", None)
     use = None
-    if data is None:
+    if data_entry is None:
         reader.add(Mark(source, 1, 1), "data", "is required and not given", "write data: {use: NAME, ...}")
     else:
-        use = reader.component("data", "dataset", with_use(data.node))
+        use = reader.component("data", "dataset", reader.with_fields(with_use(data_entry.node), data))
     train = entries.pop("train", None)
     learnt = reader.component("train", "dataset", with_use(train.node)) if train is not None else None
     generators = reader.generators(entries.pop("generators", None))
@@ -179,6 +180,25 @@ class _Reader:
         except ValidationError as error:
             self.problems.extend(problems_of(error, key, node, model))
             return None
+
+    def with_fields(self, node: Node, words: Sequence[str]) -> Node:
+        """``node`` with FIELD=VALUE words over it."""
+        if not words or not isinstance(node, MapNode):
+            return node
+        entries = dict(node.entries)
+        for word in words:
+            key, equals, text = word.partition("=")
+            here = Mark("--data")
+            if not equals:
+                self.add(here, "data", f"expected FIELD=VALUE, got {word!r}", "write --data root=FOLDER")
+                continue
+            try:
+                value = parse(text, "--data", self.problems, at=here)
+            except Refused as refused:
+                self.problems.append(refused.problem)
+                continue
+            entries[key] = Entry(here, value if value is not None else Scalar("", here))
+        return MapNode(node.mark, entries)
 
     def generators(self, entry: Entry | None) -> dict[str, dict[str, Any]]:
         """Fields of generator components; the component may come from a plugin that is not installed."""

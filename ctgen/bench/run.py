@@ -44,6 +44,7 @@ class BenchOptions:
     processes: int | None = None
     protocols: Sequence[str] | None = None
     weights: Sequence[str] = ()
+    data: Sequence[str] = ()
     report: bool = True
 
 
@@ -61,7 +62,7 @@ def bench(models: Sequence[str], suite: str, out: Path, options: BenchOptions, *
 
     A model that fails does not end it: it has a row with its error. Interrupted on SIGINT; the same call goes on.
     """
-    found = load_suite(suite, host)
+    found = load_suite(suite, host, options.data)
     named = options.protocols if options.protocols is not None else found.settings.protocols
     protocols = [load_protocol(name, host, options.weights) for name in dict.fromkeys(named)]
     specs = model_specs(models, host, variant=found.settings.variant, fields=found.generators)
@@ -77,7 +78,7 @@ def bench(models: Sequence[str], suite: str, out: Path, options: BenchOptions, *
             if store is None:
                 console.warn(f"{one.protocol.name} is not run: {one.missing[0]}")
                 continue
-            score(one, store, products, cases, train=train, host=host, console=console, stopper=stopper)
+            score(one, store, products, cases, out / "exported", train=train, host=host, console=console, stopper=stopper)
     document = document_of(cases, products, scored)
     return write_results(document, out, products, cases, report=options.report)
 
@@ -118,7 +119,7 @@ def _training(
     )
     generators = [spec for spec in specs if spec.kind == "generator"]
     looks = looks or any(issubclass(host.component("generator", spec.source).load(), NeedsData) for spec in generators)
-    return prepare_training(suite, out / "data", host=host, console=console, stopper=stopper) if looks else None
+    return prepare_training(suite, out / "data" / "train", host=host, console=console, stopper=stopper) if looks else None
 
 
 def _produce(

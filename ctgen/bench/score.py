@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ctgen.atomic import fingerprint, read_json
 from ctgen.bench.cases import Cases, PreparedDataset
 from ctgen.bench.definitions import Protocol
+from ctgen.bench.handing import Handing, canonical
 from ctgen.bench.models import ModelSpec
 from ctgen.bench.produce import Product, one_thread
 from ctgen.errors import CtgenError
@@ -17,9 +18,6 @@ from ctgen.evaluate.bank import FeatureStore
 from ctgen.evaluate.driver import EvaluationResult, evaluate
 from ctgen.interfaces import EvaluationItem, Metric
 from ctgen.stages.context import Stopper
-from ctgen.volume import Volume
-from ctgen.volume.io import read_volume
-from ctgen.volume.orient import to_canonical
 
 if TYPE_CHECKING:
     from ctgen.console import Console
@@ -75,13 +73,19 @@ def score(
     store: FeatureStore,
     products: Sequence[Product],
     cases: Cases,
+    exports: Path,
     *,
     train: PreparedDataset | None,
     host: Host,
     console: Console,
     stopper: Stopper,
 ) -> None:
-    """Fill ``scored`` for all products and for real against real. An error concerns its model only."""
+    """Fill ``scored`` for all products and for real against real. An error concerns its model only.
+
+    A protocol that hands volumes over in another format has them written below ``exports``, and reads them from there.
+    """
+    handing = Handing(scored.protocol, exports, host)
+    handing.write_prompts(cases)
     for product in products:
         if product.error:
             continue
@@ -91,7 +95,7 @@ def score(
             def items(product: Product = product, ids: Sequence[str] = ids, task: Any = task) -> Iterator[EvaluationItem]:
                 for case_id in ids:
                     stopper.check()
-                    yield _item(product, products, cases, case_id, store)
+                    yield _item(product, products, cases, case_id, store, handing)
                     task.advance(note=case_id)
 
             _evaluate(scored, product.spec.name, items, store, train, host)
@@ -127,15 +131,17 @@ def _references(train: PreparedDataset, store: FeatureStore) -> Iterator[Evaluat
         )
 
 
-def _item(product: Product, products: Sequence[Product], cases: Cases, case_id: str, store: FeatureStore) -> EvaluationItem:
+def _item(
+    product: Product, products: Sequence[Product], cases: Cases, case_id: str, store: FeatureStore, handing: Handing
+) -> EvaluationItem:
     facts = read_json(product.json(case_id))
-    real, generated = cases.prepared.volume(case_id), _volume(product.volume(case_id))
+    real, generated = cases.prepared.volume(case_id), handing.volume(product, case_id)
     floor = next((one for one in products if one.spec.name == product.autoencoder and not one.error), None)
     reconstructed = None
     if product.spec.kind == "reconstruction":
         reconstructed = generated
     elif floor is not None and floor.json(case_id).is_file():
-        reconstructed = _volume(floor.volume(case_id))
+        reconstructed = canonical(floor.volume(case_id))
     return EvaluationItem(
         case_id,
         real=real,
@@ -164,7 +170,3 @@ def _halves(cases: Cases, store: FeatureStore) -> Iterator[EvaluationItem]:
             report=cases.prepared.report(made_id),
             features=store.bank({"real": real, "generated": made}),
         )
-
-
-def _volume(path: Path) -> Volume:
-    return to_canonical(read_volume(path))[0]

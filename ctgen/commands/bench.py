@@ -29,6 +29,7 @@ def run(
     processes: int | None,
     protocols: Sequence[str],
     weights: Sequence[str],
+    data: Sequence[str] = (),
     console: Console,
 ) -> int:
     """Run, tell, and return the exit code."""
@@ -38,7 +39,7 @@ def run(
     if not models:
         raise ConfigError("no model is named", hint="write --models ctflow,folder:volumes/; ctgen ls presets shows some")
     where = out or Path("runs") / f"bench-{Path(suite).stem}"
-    options = BenchOptions(cases, processes, split_words(protocols) or None, weights)
+    options = BenchOptions(cases, processes, split_words(protocols) or None, weights, data)
     result = bench(split_words(models), suite, where, options, host=Host.discover(), console=console)
     tell(result.document, console)
     console.result(f"report: {result.report}" if result.report else f"results: {where}")

@@ -45,3 +45,9 @@ def ctgen_register(registrar: Registrar) -> None:
         resource="presets/baseline.yaml",
         summary="whole-volume rectified flow; add data and weights",
     )
+    registrar.preset(
+        "baseline-mini",
+        package="ctgen_baseline",
+        resource="presets/baseline-mini.yaml",
+        summary="the baseline at mini scale, with the shipped weights",
+    )

@@ -57,6 +57,12 @@ def ctgen_register(registrar: Registrar) -> None:
     registrar.preset(
         "ctflow", package="ctgen_ctflow", resource="presets/ctflow.yaml", summary="CTFlow as published; add data and weights"
     )
+    registrar.preset(
+        "ctflow-mini",
+        package="ctgen_ctflow",
+        resource="presets/ctflow-mini.yaml",
+        summary="CTFlow at mini scale, with the shipped weights",
+    )
 
 
 @hookimpl
