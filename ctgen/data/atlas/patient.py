@@ -148,7 +148,8 @@ def draw_scanner(
     noise = float(rng.uniform(*noise_hu)) * (1.25 if kernel == "sharp" else 1.0)
     shown = rng.uniform() < couch
     model = str(rng.choice(["flat", "cradle", "double"], p=[0.25, 0.4, 0.35]))
-    grain = {"soft": 0.8, "standard": 0.62, "sharp": 0.45}[kernel] * float(rng.uniform(0.9, 1.1))
+    # Power falls with frequency as in the real scans of benchmarks/simulator_realism.py.
+    grain = {"soft": 0.56, "standard": 0.44, "sharp": 0.4}[kernel] * float(rng.uniform(0.9, 1.1))
     rng = stream(seed, index, "protocol")
     late, faint = rng.uniform() < 0.45, float(rng.uniform(0.22, 0.4))
     overlap = float(rng.choice([1.0, 1.25, 1.6], p=[0.65, 0.2, 0.15]))
