@@ -32,6 +32,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "text_encoder ctflow:ct-clip": {},
     "backbone builtin:tiny-conv": {"width": 8, "layers": 1},
     "backbone ctflow:stdit": {"layers": 2, "width": 16, "heads": 2},
+    "backbone baseline:unet3d": {"widths": (8, 16), "strides": ((2, 2, 2),), "heads": 2},
+    "generator baseline:vae-roundtrip": {"autoencoder": {"use": "builtin:tiny-ae"}},
     "rollout ctflow:slice-blocks": {"block": 4},
     **{
         f"metric builtin:{name}": {"features": "volume"}
@@ -48,6 +50,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "autoencoder ctflow:flux-vae": {"tolerance": 2e-3},
     "backbone builtin:tiny-conv": {"listens_to": ("time", "text", "context", "position", "spacing")},
     "backbone ctflow:stdit": {"listens_to": ("time", "text", "context")},
+    # one answer per report or case: the seed chooses nothing
+    "generator baseline:mean-volume": {"draws": False},
+    "generator baseline:nearest-train": {"draws": False},
+    "generator baseline:vae-roundtrip": {"draws": False},
 }
 """Options for the check, by the same key."""
 
