@@ -58,10 +58,11 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
             far = np.sqrt((along / long) ** 2 + across2 / wide**2) / ragged
             depth = thick * (1 - 0.4 * np.minimum(far, 1)) * ragged
             cover = coverage(wall.at(scene, box) + 0.3 * thick, depth, spacing) * ramp(1 - far, 0.0, 0.3)
-            brighten(scene, box, cover.astype(np.float32), hu)
-            inside = cover > 0.2
-            mask[box] |= inside
-            painted += bool(inside.any())
+            inside = cover > 0.1
+            if inside.any():
+                brighten(scene, box, cover.astype(np.float32), hu)
+                mask[box] |= inside
+                painted += 1
         if painted:
             parts.append({"segment": segment, "number": painted})
     if not parts:

@@ -49,9 +49,11 @@ def paint(scene: Scene, facts: Facts) -> Facts | None:
             if found is None:
                 continue
             box, cover = found
-            brighten(scene, box, cover, hu)
-            mask[box] |= cover > 0.2
-            painted += 1
+            inside = cover > 0.12
+            if inside.any():
+                brighten(scene, box, cover, hu)
+                mask[box] |= inside
+                painted += 1
         if painted:
             parts.append({"vessel": vessel, "number": painted})
     if not parts:

@@ -82,7 +82,7 @@ def rows(facts: Facts) -> list[Facts]:
 def _port(scene: Scene, item: Facts, mask: Array, rng: np.random.Generator) -> Facts | None:
     """A titanium chamber under the skin, and its catheter by the subclavian vein into the superior vena cava."""
     side = item["side"]
-    place = _under_skin(scene, np.array(_POCKET[side]), 9.5)
+    place = _under_skin(scene, np.array(_POCKET[side]), 12.0)
     shown = False
     route = [*_UNDER_CLAVICLE[side], *(_RIGHT_VEIN if side == "right" else _LEFT_VEIN)]
     points, there = places(scene, _until(curve(np.array(route, float), 3.0), item["tip_mm"]))
@@ -118,7 +118,7 @@ def _central_line(scene: Scene, item: Facts, mask: Array, rng: np.random.Generat
 def _pacemaker(scene: Scene, item: Facts, mask: Array, rng: np.random.Generator) -> Facts | None:
     """A flat can before the pectoral muscle; leads to the right ventricle's apex and the right atrium."""
     side = item["side"]
-    place = _under_skin(scene, np.array(_POCKET[side]), 9.5)
+    place = _under_skin(scene, np.array(_POCKET[side]), 14.0)
     shown = False
     centre = None
     if place is not None:
@@ -203,9 +203,10 @@ def _wire(scene: Scene, mask: Array, points: Array, there: Array, radius: float,
     if found is None:
         return False
     box, cover = found
-    brighten(scene, box, cover, hu)
-    inside = cover > 0.15
-    mask[box] |= inside
+    inside = cover > 0.1
+    if inside.any():
+        brighten(scene, box, cover, hu)
+        mask[box] |= inside
     return bool(inside.any())
 
 
@@ -227,7 +228,7 @@ def _under_skin(scene: Scene, atlas_mm: Array, depth_mm: float) -> tuple[Array, 
         depth, width = z + shift[0], x + shift[1]
         if not (0 <= depth < scene.shape[0] and 0 <= width < scene.shape[2]):
             return None
-        body = np.flatnonzero(scene.labels[depth, :, width])
+        body = np.flatnonzero((scene.labels[depth, :, width] > 0) & (scene.hu[depth, :, width] > -400))
         # A body that starts with the first row is cut off by the field of view.
         if not len(body) or body[0] == 0:
             return None

@@ -18,7 +18,13 @@ from ctgen.data.atlas.scan import Simulated, draw_findings, simulate
 
 HEALTHY = dict.fromkeys(FINDINGS, False)
 FIRST = ("pleural_effusion", "cardiomegaly", "lung_nodule", "consolidation", "emphysema")
-REACH_MM = {"cardiomegaly": 90.0, "consolidation": 60.0, "lung_opacity": 45.0, "pericardial_effusion": 60.0}
+REACH_MM = {
+    "cardiomegaly": 90.0,
+    "consolidation": 60.0,
+    "lung_opacity": 45.0,
+    "pericardial_effusion": 60.0,
+    "medical_material": 40.0,
+}
 """How far from its mask a finding may change a voxel; 25 mm for those not named."""
 ALL_OVER_THE_LUNGS = {
     "pleural_effusion",
