@@ -17,22 +17,22 @@ from ctgen.interfaces import Plane
 from ctgen.volume import Volume
 
 AXIS: Mapping[Plane, int] = {"xy": 0, "xz": 1, "yz": 2}
-EDGES_HU = (-950.0, -850.0, -700.0, -500.0, -150.0, -30.0, 30.0, 100.0, 250.0, 500.0)
-"""Air, emphysema, lung, dense lung, partial volume, fat, water, blood and muscle, cancellous bone, bone, metal."""
+KNOTS_HU = (-1000.0, -900.0, -775.0, -600.0, -325.0, -90.0, 0.0, 50.0, 120.0, 250.0, 700.0)
+"""Air, emphysema, lung, dense lung, partial volume, fat, water, muscle, blood with contrast, cancellous bone, bone."""
 GRADIENT_HU = 100.0
 """Gradients are in units of it."""
 VERSION = 1
 
 
 class HuStats:
-    """Per slice: shares of HU ranges, mean and spread, mean gradients along both axes (of the picture, and halved), the lowest
+    """Per slice: shares of HU levels, mean and spread, mean gradients along both axes (of the picture, and halved), the lowest
     cosine waves of a coarse picture. Per volume: means and spreads of these over axial slices, gradients along D, H, W,
     and the lowest cosine waves of the coarse volume."""
 
     def __init__(self, config: HuStatsConfig) -> None:
         self.config = config
         self.unit: Literal["slice", "volume"] = config.unit
-        per_slice = len(EDGES_HU) + 1 + 2 + 4 + config.waves**2
+        per_slice = len(KNOTS_HU) + 2 + 4 + config.waves**2
         self.width = per_slice if config.unit == "slice" else 2 * per_slice + 6 + config.waves**3
 
     def describe(self) -> Mapping[str, Any]:
@@ -49,7 +49,7 @@ class HuStats:
         return np.stack([self._slice(picture) for picture in np.moveaxis(hu, AXIS[plane], 0)]).astype(np.float32)
 
     def _slice(self, picture: NDArray[np.float32]) -> NDArray[np.float64]:
-        shares = np.bincount(np.digitize(picture, EDGES_HU).ravel(), minlength=len(EDGES_HU) + 1) / picture.size
+        shares = _shares(picture)
         size = min(picture.shape)
         halved = _halved(picture) if size >= 4 else picture
         gradients = [_gradient(part, axis) for part in (picture, halved) for axis in (0, 1)]
@@ -70,6 +70,15 @@ class HuStats:
         waves = dctn(coarse, norm="ortho") / np.sqrt(coarse.size)
         lowest: NDArray[np.float64] = waves[(slice(0, self.config.waves),) * coarse.ndim].ravel()
         return lowest
+
+
+def _shares(picture: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Share of the voxels at each of KNOTS_HU; a voxel between two is divided between both, so that a small shift shows."""
+    place = np.interp(picture.ravel(), KNOTS_HU, np.arange(len(KNOTS_HU)))
+    below = np.minimum(place.astype(np.int64), len(KNOTS_HU) - 2)
+    part = place - below
+    shares = np.bincount(below, 1 - part, len(KNOTS_HU)) + np.bincount(below + 1, part, len(KNOTS_HU))
+    return shares / picture.size
 
 
 def _averaged(values: NDArray[np.float64], axis: int, cells: int) -> NDArray[np.float64]:
