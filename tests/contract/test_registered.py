@@ -16,7 +16,7 @@ from ctgen.atomic import write_text
 from ctgen.config import ComponentConfig
 from ctgen.errors import ConfigError, DataError, MissingFileError
 from ctgen.host import Host
-from ctgen.interfaces import LatentSpec, TextSpec
+from ctgen.interfaces import LatentSpec, PairEncoder, TextSpec
 from ctgen.registry import Component
 from ctgen.testing import MemorySource, check, phantom
 from ctgen.volume.io import write_volume
@@ -30,6 +30,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "autoencoder ctflow:flux-vae": {"weights": "random", "widths": (8, 8), "groups": 4, "layers": 1, "latent_channels": 4},
     "text_encoder builtin:hash-text": {"width": 16, "max_tokens": 24},
     "text_encoder ctflow:ct-clip": {},
+    "text_encoder ctflow:ct-clip-pair": {
+        "weights": "random",
+        "image": {"quantised": False, "grid": 2, "slices": 8, "width": 16, "heads": 2, "head_width": 8, "feed_forward": 24},
+    },
     "backbone builtin:tiny-conv": {"width": 8, "layers": 1},
     "backbone ctflow:stdit": {"layers": 2, "width": 16, "heads": 2},
     "backbone baseline:unet3d": {"widths": (8, 16), "strides": ((2, 2, 2),), "heads": 2},
@@ -112,7 +116,7 @@ def build(component: Component, values: dict[str, Any]) -> tuple[Any, tuple[Any,
         parts = {kind: small(kind) for kind in ("autoencoder", "text_encoder", "backbone") if kind in sections}
         trained = component.config.trains  # type: ignore[attr-defined]
         if not list(parts[trained].parameters()):
-            parts[trained] = trainable(trained)
+            parts[trained] = trainable(trained, pair=component.qualified == "builtin:contrastive")
         built = HOST.build(
             "objective",
             component.qualified,
@@ -125,11 +129,13 @@ def build(component: Component, values: dict[str, Any]) -> tuple[Any, tuple[Any,
     return HOST.create(component.kind, component.qualified, **values), (), {}
 
 
-def trainable(kind: str) -> Any:
-    """A small component of ``kind`` that has parameters, from any plugin."""
+def trainable(kind: str, *, pair: bool = False) -> Any:
+    """A small component of ``kind`` that has parameters, from any plugin; ``pair``: one that embeds volumes too."""
     for component in HOST.registry:
         if component.kind == kind and component.plugin != "builtin" and key(component) in SMALL:
-            return HOST.create(kind, component.qualified, **{**SMALL[key(component)], "weights": "random"})
+            built = HOST.create(kind, component.qualified, **{**SMALL[key(component)], "weights": "random"})
+            if not pair or isinstance(built, PairEncoder):
+                return built
     pytest.skip(f"no small {kind} with parameters is registered")
 
 
