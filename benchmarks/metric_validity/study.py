@@ -1,9 +1,9 @@
 """Do the metrics see what they are for? Real volumes, spoilt step by step, in the place of generated ones.
 
-    python benchmarks/metric_validity/study.py [--scans FOLDER] [--cases 32] [--size 48,64,64] [-o FOLDER]
+    python benchmarks/metric_validity/study.py [--scans FOLDER] [--cases 64] [--size 48,64,64] [-o FOLDER]
 
 Without --scans the volumes are simulated chests. Half of the cases are the real set. Spoilt versions of the same cases stand
-for the generated ones, at five levels of blur, noise, HU shift, shuffled slices, and fewer different cases; level 0 is the
+for the generated ones, at five levels of blur, noise, HU shift, shuffled slices, and halving the different cases; level 0 is the
 real set itself. The other half, untouched, is the floor. Writes study.json and study.md; exits with 1 if a check fails.
 """
 
@@ -111,7 +111,7 @@ def monotone(host: Host, store: FeatureStore, real: list[Volume], other: list[Vo
     for kind in (*SPOIL, "fewer modes"):
         for level in range(LEVELS + 1):
             if kind == "fewer modes":
-                kept = max(1, round(len(real) * (1 - level / (LEVELS + 1))))
+                kept = max(1, len(real) // 2**level)
                 made = [real[index % kept] for index in range(len(real))]
             else:
                 spoilt = [SPOIL[kind](volume.hu.astype(np.float64), level, str(k)) for k, volume in enumerate(real)]
@@ -176,7 +176,7 @@ def labels(count: int = 400) -> Iterator[Check]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scans", type=Path, help="real scans (.nii.gz, .nii, .mha) instead of simulated ones")
-    parser.add_argument("--cases", type=int, default=32)
+    parser.add_argument("--cases", type=int, default=64)
     parser.add_argument("--size", type=lambda text: tuple(map(int, text.split(","))), default=(48, 64, 64))
     parser.add_argument("-o", "--out", type=Path, default=Path("benchmarks/metric_validity/results"))
     arguments = parser.parse_args()

@@ -8,6 +8,7 @@ from ctgen import hookimpl
 from ctgen.host import Registrar
 from ctgen_ctflow.configs import FlowMatchingConfig, SliceBlocksConfig, StditConfig
 from ctgen_ctflow.ct_clip_config import CtClipConfig
+from ctgen_ctflow.ct_clip_features_config import CtClipImageConfig
 from ctgen_ctflow.ct_clip_pair_config import CtClipPairConfig
 from ctgen_ctflow.flux_vae_config import FluxVaeConfig
 from ctgen_ctflow.taef1_config import Taef1Config
@@ -53,6 +54,12 @@ def ctgen_register(registrar: Registrar) -> None:
         target="ctgen_ctflow.slice_blocks:SliceBlocks",
         config=SliceBlocksConfig,
         summary="blocks of slices, each conditioned on the one before",
+    )
+    registrar.feature_extractor(
+        "ct-clip-image",
+        target="ctgen_ctflow.ct_clip_features:CtClipImage",
+        config=CtClipImageConfig,
+        summary="CT-CLIP's latent of a volume; reads reports, finds labels",
     )
     registrar.preset(
         "ctflow", package="ctgen_ctflow", resource="presets/ctflow.yaml", summary="CTFlow as published; add data and weights"
