@@ -104,7 +104,7 @@ def places(scene: Scene, atlas_mm: Array) -> tuple[NDArray[np.float64], NDArray[
     """(N, 3) voxel positions of atlas points, and (N,) whether the case really shows the point there."""
     where = scene.voxels_of(atlas_mm)
     spacing = np.array(scene.tissue.spacing_mm)
-    inside = ((where > -0.5) & (where < np.array(scene.shape) - 0.5)).all(1)
+    inside = np.asarray(((where > -0.5) & (where < np.array(scene.shape) - 0.5)).all(1))
     near = np.where(inside[:, None], where, 0)
     shown = np.stack([ndimage.map_coordinates(axis, near.T, order=1, mode="nearest") for axis in scene.coordinates], 1)
     miss = np.sqrt(((shown * spacing - atlas_mm) ** 2).sum(1))
