@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ctgen.atomic import stable_hash
 from ctgen.errors import ConfigError, DataError
 from ctgen.host import Host
-from ctgen.interfaces import CaseRequest, Dataset, Report
+from ctgen.interfaces import CaseRequest, Dataset, Report, WeightsInfo
 from ctgen.sample.generator import reconstruct
 from ctgen.stages.encode import decode_slices
 from ctgen.volume import Volume
@@ -96,6 +96,7 @@ class VaeRoundtrip:
     def __init__(self, config: VaeRoundtripConfig, *, host: Host) -> None:
         self.config = config
         self.autoencoder = _autoencoder(config.autoencoder, host, "vae-roundtrip")
+        self.weights: WeightsInfo = self.autoencoder.weights
         self._held_out: Dataset | None = None
         self._index: dict[str, int] = {}
 
@@ -118,6 +119,7 @@ class Noise:
     def __init__(self, config: NoiseConfig, *, host: Host) -> None:
         self.config = config
         self.autoencoder = None if config.space == "hu" else _autoencoder(config.autoencoder, host, "noise")
+        self.weights = WeightsInfo("NONE") if self.autoencoder is None else self.autoencoder.weights
         self._like: Volume | None = None
         self._values: NDArray[np.int16] = np.empty(0, np.int16)
         self._cumulative: NDArray[np.float64] = np.empty(0)

@@ -62,7 +62,8 @@ class Attention(nn.Module):
             allowed = torch.cat((always, mask), dim=1)[:, None, None, :]
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed).transpose(1, 2).flatten(2)
-        return hidden + self.out(seen).transpose(1, 2).view_as(hidden)
+        out: Tensor = hidden + self.out(seen).transpose(1, 2).reshape(hidden.shape)
+        return out
 
 
 def sinusoids(values: Tensor, size: int, max_period: float = 10000.0) -> Tensor:
