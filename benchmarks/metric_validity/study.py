@@ -3,8 +3,8 @@
     python benchmarks/metric_validity/study.py [--scans FOLDER] [--cases 64] [--size 48,64,64] [-o FOLDER]
 
 Without --scans the volumes are simulated chests. Half of the cases are the real set. Spoilt versions of the same cases stand
-for the generated ones, at five levels of blur, noise, HU shift, shuffled slices, and halving the different cases; level 0 is the
-real set itself. The other half, untouched, is the floor. Writes study.json and study.md; exits with 1 if a check fails.
+for the generated ones, at five levels of blur, noise, HU shift, shuffled slices, and halving the different cases; level 0 is
+the real set itself. The other half, untouched, is the floor. Writes study.json and study.md; exits 1 if a check fails.
 """
 
 from __future__ import annotations
