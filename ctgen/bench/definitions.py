@@ -68,7 +68,9 @@ class ProtocolSettings(Settings):
     summary: str = Field("", description="one line, shown by `ctgen ls protocols`")
     reproduces: str = Field("nothing", description="whose numbers these are comparable with")
     quirks: tuple[str, ...] = Field((), description="what the reproduced code does that one should know; printed")
-    weights: Mapping[str, Needed] = Field({}, description="extractor -> the weights that it needs")
+    weights: Mapping[str, Needed] = Field(
+        {}, description="EXTRACTOR (its weights) or EXTRACTOR.FIELD -> the file that it needs"
+    )
     seed: Seed = Field(0, description="of the bootstrap")
     resamples: int = Field(1000, ge=0, description="of the bootstrap; 0: no intervals")
     prompts: Literal["any", "json"] = Field("any", description='"json": as the VLM3D challenge hands reports over')
@@ -91,16 +93,20 @@ class Protocol:
         settings = self.settings.identity()
         for name in ("summary", "weights", "reproduces"):
             settings.pop(name)
-        extractors = {key: _without_paths(use.identity()) for key, use in self.extractors.items()}
+        extractors = {key: self._without_paths(key, use.identity()) for key, use in self.extractors.items()}
         metrics = {key: use.identity() for key, use in self.metrics.items()}
         return {"name": self.name, **settings, "extractors": extractors, "metrics": metrics}
 
     def fingerprint(self) -> str:
         return fingerprint(self.identity())
 
+    def _without_paths(self, key: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """Files count by their hash, which the extractor's description holds, and not by where this machine has them."""
+        given = {field_of(need)[1] for need in self.settings.weights if field_of(need)[0] == key}
+        return {name: value for name, value in identity.items() if name not in given}
 
-def _without_paths(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Weights count by their hash, which the extractor's description holds, and not by where this machine has them."""
-    weights = identity.get("weights")
-    named = not isinstance(weights, str) or weights in ("mini", "random")
-    return {key: value for key, value in identity.items() if named or key != "weights"}
+
+def field_of(need: str) -> tuple[str, str]:
+    """(extractor, field) of a key of ``weights``."""
+    extractor, _, name = need.partition(".")
+    return extractor, name or "weights"

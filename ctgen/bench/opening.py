@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -85,6 +85,8 @@ class RecipeModel:
             context.components[section].to(where).eval()
         self.where = where
         self.autoencoder = context.components["autoencoder"]
+        self.check: Callable[[], None] = _nothing
+        """Called between blocks; raises Interrupted if somebody asked to stop."""
         self.generator = ComposedGenerator(context.components, recipe.prepare, recipe.sample, where=where)
         made_of = provenance(recipe, context.components)
         self.facts: dict[str, Any] = {**made_of, "steps": recipe.sample.steps, "solver": recipe.sample.solver}
@@ -112,7 +114,7 @@ class RecipeModel:
         }
 
     def make(self, request: CaseRequest, real: Volume, seed: int) -> Made:
-        generated = self.generator.run(request, seed)
+        generated = self.generator.run(request, seed, progress=lambda done, expected: self.check())
         return Made(generated.volume, generated.seconds, generated.boundaries, generated.evaluations, generated.note)
 
 
@@ -174,6 +176,10 @@ class GeneratorModel:
         seconds = time.perf_counter() - started
         boundaries = tuple(int(cut) for cut in volume.meta.get("boundaries", ()))
         return Made(volume, seconds, boundaries, volume.meta.get("evaluations"))
+
+
+def _nothing() -> None:
+    pass
 
 
 def without_paths(identity: Mapping[str, Any]) -> dict[str, Any]:

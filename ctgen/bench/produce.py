@@ -25,7 +25,7 @@ from ctgen.bench.opening import Model, RecipeModel, ReconstructionModel, model_f
 from ctgen.bench.volumes import content_problem, geometry_problem, match, on_grid_of, read_matching, shifted
 from ctgen.console import Console
 from ctgen.data.prepared import PreparedCases
-from ctgen.errors import CtgenError
+from ctgen.errors import CtgenError, Interrupted
 from ctgen.host import Host
 from ctgen.interfaces import Skipped
 from ctgen.stages.context import Stopper
@@ -111,6 +111,8 @@ def produce(
     except Exception as error:
         product.error = f"{type(error).__name__}: {error}"
         return product
+    if isinstance(model, RecipeModel):
+        model.check = stopper.check
     product.fingerprint = model_fingerprint(model, cases.identity)
     product.facts = dict(model.facts)
     folder = product.folder = out / f"{spec.name}-{product.fingerprint[:8]}"
@@ -258,6 +260,8 @@ def _outcomes(job: Job, model: Model, cases: Cases, ids: list[str], processes: i
 def _tried(job: Job, model: Model, request: Any, real: Volume) -> str:
     try:
         _one(job, model, request, real)
+    except Interrupted:
+        raise
     except CtgenError as error:
         return str(error)
     except Exception as error:

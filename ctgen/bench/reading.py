@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ctgen.bench.definitions import Protocol, ProtocolSettings, Suite, SuiteSettings
+from ctgen.bench.definitions import Protocol, ProtocolSettings, Suite, SuiteSettings, field_of
 from ctgen.errors import CtgenError, Mark, Problem, RecipeError, UnknownComponentError
 from ctgen.host import Host, Preset
 from ctgen.recipe.complaints import problems_of, shown
@@ -62,9 +62,11 @@ def load_protocol(reference: str, host: Host, weights: Sequence[str] = ()) -> Pr
             found[key] = path
     uses: dict[str, Use] = {}
     for key, node in reader.named("extractors", extractors):
-        if key in settings.weights and key not in found:
+        needs = [need for need in settings.weights if field_of(need)[0] == key]
+        if any(need not in found for need in needs):
             continue
-        node = _with_weights(node, found[key]) if key in found else node
+        for need in needs:
+            node = _with_file(node, field_of(need)[1], found[need])
         if use := reader.component(f"extractors.{key}", "feature_extractor", with_use(node)):
             uses[key] = use
     scored: dict[str, Use] = {}
@@ -105,12 +107,12 @@ def _locate(key: str, file: str, places: Sequence[str]) -> Path | None:
     return None
 
 
-def _with_weights(node: Node, path: Path) -> Node:
+def _with_file(node: Node, name: str, path: Path) -> Node:
     node = with_use(node)
     if not isinstance(node, MapNode):
         return node
     here = Mark("--weights")
-    return MapNode(node.mark, {**node.entries, "weights": Entry(here, Scalar(str(path), here, quoted=True))})
+    return MapNode(node.mark, {**node.entries, name: Entry(here, Scalar(str(path), here, quoted=True))})
 
 
 @dataclass

@@ -57,6 +57,7 @@ def open_protocol(protocol: Protocol, cases: Cases, features: Path, host: Host) 
     store = FeatureStore(extractors, features)
     described = store.describe()
     for key, need in protocol.settings.weights.items():
+        # of other files than weights an extractor says the hash in its own way
         found = described.get(key, {}).get("weights", {})
         actual = found.get("sha256", "") if isinstance(found, Mapping) else ""
         if need.sha256 and actual and actual != need.sha256:

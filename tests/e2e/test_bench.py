@@ -1,0 +1,198 @@
+"""`ctgen bench` and `ctgen evaluate` as a user types them, over phantoms and untrained models."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from ctgen.testing import phantom
+from ctgen.volume import Volume
+from ctgen.volume.io import read_volume, write_volume
+from tests.e2e.test_run import ctgen
+from tests.unit.stages.tiny import RECIPE, snapshot
+
+SUITE = """
+summary: three phantoms
+data: {use: folder, root: scans, default_report: "Normal chest.", valid_fraction: 0}
+seed: 3
+protocols: [quick.yaml]
+prepare: {size: [8, 16, 16], spacing_mm: [20, 20, 20], min_depth_mm: 100}
+"""
+PROTOCOL = """
+summary: quick
+reproduces: nothing
+resamples: 40
+metrics: {hu-histogram: hu-histogram, continuity: continuity, reconstruction: reconstruction, cost: cost}
+"""
+LOST = """
+weights: {net: {file: net.pt, where: "from nowhere"}}
+extractors: {net: {use: torchscript-inception}}
+metrics: {fid: {use: frechet, features: net}}
+"""
+TINY = RECIPE.replace("root: SCANS", "root: scans")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bench")
+    for index in range(3):
+        write_volume(phantom((16, 32, 32), (10.0, 10.0, 10.0), seed=index), root / "scans" / f"scan{index}.nii.gz")
+    files = {"suite": SUITE, "quick": PROTOCOL, "lost": LOST, "one": TINY, "two": TINY.replace("steps: 2,", "steps: 3,")}
+    files["broken"] = TINY.replace("use: tiny-conv", "use: stdit, weights: nowhere.safetensors")
+    for name, text in files.items():
+        (root / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def done(world):
+    return ctgen(world, "bench", "--models", "one.yaml,two.yaml", "--suite", "suite.yaml", "-o", "out", "--processes", "1")
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def numbers(document, protocol="quick"):
+    """Model -> metric -> key -> value, without what depends on the clock and on the process."""
+
+    def values(result):
+        scored = {name: scores for name, scores in result["values"].items() if name != "cost"}
+        return {name: {key: score["value"] for key, score in scores.items()} for name, scores in scored.items()}
+
+    return {model: values(result) for model, result in document["protocols"][protocol]["results"].items()}
+
+
+def test_it_prints_floors_models_and_differences_and_names_random_weights(world, done):
+    assert done.returncode == 0, done.stderr
+    assert "WEIGHTS: NONE AND RANDOM" in done.stdout
+    for text in (
+        "real-real",
+        "vae-one",
+        "one.yaml",
+        "two.yaml",
+        "hu-histogram: wasserstein_hu",
+        "one - two",
+        "report: out/report.html",
+    ):
+        assert text in done.stdout, text
+
+
+def test_it_writes_every_format_with_provenance(world, done):
+    document = results(world / "out")
+    assert document["suite"]["n"] == 3
+    assert document["models"]["one"]["facts"]["weights"]["backbone"]["label"] == "RANDOM"
+    assert document["models"]["one"]["facts"]["recipe_hash"] != document["models"]["two"]["facts"]["recipe_hash"]
+    assert {"torch", "ctgen-framework"} <= document["provenance"]["versions"].keys()
+    page = (world / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png") >= 4
+    assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
+    rows = list(csv.DictReader((world / "out" / "results.csv").open(encoding="utf-8")))
+    assert {row["model"] for row in rows} == {"real-real", "vae-one", "one", "two"}
+    assert "| hu-histogram: wasserstein_hu |" in (world / "out" / "results.md").read_text(encoding="utf-8")
+
+
+def test_models_of_one_autoencoder_share_its_floor_which_is_better_than_they(world, done):
+    found = numbers(results(world / "out"))
+    assert "vae-two" not in found
+    error = {name: values["hu-histogram"]["wasserstein_hu"] for name, values in found.items()}
+    assert error["real-real"] < error["one"] and error["vae-one"] < error["one"]
+
+
+def test_run_again_after_a_loss_it_makes_only_what_is_missing_and_gives_the_same_numbers(world, done):
+    before, kept = results(world / "out"), snapshot(world / "out")
+    (lost,) = (world / "out").glob("two-*/samples/scan1.json")
+    lost.unlink()
+    again = ctgen(world, "bench", "--models", "one.yaml,two.yaml", "--suite", "suite.yaml", "-o", "out", "--processes", "1")
+    assert again.returncode == 0, again.stderr
+    assert "two: 2 of 3 volumes are there already" in again.stdout
+    assert numbers(results(world / "out")) == numbers(before)
+    now = snapshot(world / "out")
+    volumes = [name for name in kept if name.endswith(".nii.gz")]
+    assert len(volumes) == 9
+    made_again = str(lost.relative_to(world / "out")).replace(".json", ".nii.gz")
+    assert [name for name in volumes if kept[name][1] != now[name][1]] == [made_again]
+    assert all(kept[name][0] == now[name][0] for name in volumes)
+
+
+def test_two_processes_give_the_same_numbers_and_both_files_one_table(world, done):
+    shared = ctgen(world, "bench", "--models", "one.yaml,two.yaml", "--suite", "suite.yaml", "-o", "shared", "--processes", "2")
+    assert shared.returncode == 0, shared.stderr
+    assert numbers(results(world / "shared")) == numbers(results(world / "out"))
+    joined = ctgen(world, "bench", "--compare", "out/results.json", "shared/results.json")
+    assert joined.returncode == 0, joined.stderr
+    assert "one@2" not in joined.stdout  # the same model is one column
+
+
+def test_a_model_that_fails_has_a_row_and_the_others_their_numbers(world, done):
+    failed = ctgen(world, "bench", "--models", "broken.yaml,one.yaml", "--suite", "suite.yaml", "-o", "out", "--processes", "1")
+    assert failed.returncode == 3, failed.stderr
+    assert "FAILED" in failed.stdout and "nowhere.safetensors" in failed.stdout
+    document = results(world / "out")
+    assert document["models"]["broken"]["error"] and "one" in document["protocols"]["quick"]["results"]
+
+
+def test_a_changed_protocol_shares_no_table(world, done):
+    shutil.copytree(world / "out", world / "kept")
+    (world / "other").mkdir()
+    (world / "other" / "quick.yaml").write_text(PROTOCOL.replace("resamples: 40", "resamples: 41"), encoding="utf-8")
+    words = ("--models", "one.yaml", "--suite", "suite.yaml", "--protocol", "other/quick.yaml")
+    refused = ctgen(world, "bench", *words, "-o", "kept")
+    assert refused.returncode == 2
+    assert "must not share a table" in refused.stderr and "protocol.resamples: 40 there, 41 here" in refused.stderr
+    apart = ctgen(world, "bench", *words, "-o", "apart", "--processes", "1")
+    assert apart.returncode == 0, apart.stderr
+    compared = ctgen(world, "bench", "--compare", "out/results.json", "apart/results.json")
+    assert compared.returncode == 2 and "must not share a table" in compared.stderr
+
+
+def test_a_protocol_without_its_weights_is_not_run_and_says_where_they_are(world, done):
+    words = ("--suite", "suite.yaml", "--protocol", "lost.yaml,quick.yaml", "-o", "out", "--processes", "1")
+    without = ctgen(world, "bench", "--models", "one.yaml", *words)
+    assert without.returncode == 0, without.stderr
+    assert "NOT RUN lost: net.pt (extractor 'net') is not here; from nowhere" in without.stdout
+
+
+def test_wrong_names_get_the_nearest(world):
+    for words, text in (
+        (("--models", "ctflw"), "did you mean 'ctflow"),
+        (("--models", "one.yaml", "--suite", "minni"), "did you mean 'mini'?"),
+        (("--models", "one.yaml", "--suite", "suite.yaml", "--protocol", "styleganv-fi"), "did you mean 'styleganv-fid'?"),
+    ):
+        refused = ctgen(world, "bench", *words, "-o", "none")
+        assert refused.returncode == 2 and text in refused.stderr, refused.stderr
+    assert not (world / "none").exists()
+
+
+def test_a_folder_with_three_bad_files_is_scored_for_the_rest_and_names_them(world):
+    made = world / "made"
+    reference = world / "reference"
+    for index in range(6):
+        real = phantom((30, 32, 32), (8.0, 10.0, 10.0), seed=20 + index)
+        write_volume(real, reference / f"case{index}.nii.gz")
+        noisy = np.asarray(real.hu, np.float32) + np.random.default_rng(index).normal(0, 30, real.shape)
+        write_volume(Volume(noisy.round().astype(np.int16), real.affine), made / f"case{index}.nii.gz")
+    (made / "case1.nii.gz").unlink()
+    whole = (made / "case2.nii.gz").read_bytes()
+    (made / "case2.nii.gz").write_bytes(whole[: len(whole) // 2])
+    turned = read_volume(made / "case3.nii.gz")
+    # axes exchanged, and a header that says nothing of it
+    write_volume(Volume.canonical(np.ascontiguousarray(turned.hu.transpose(1, 0, 2)), (10.0, 8.0, 10.0)), made / "case3.nii.gz")
+    # stored the other way round, and a header that says so: this one is fine
+    flipped = read_volume(made / "case4.nii.gz")
+    affine = flipped.affine.copy()
+    affine[:3, 3] += affine[:3, 0] * (flipped.shape[0] - 1)
+    affine[:3, 0] *= -1
+    write_volume(Volume(np.ascontiguousarray(flipped.hu[::-1]), affine), made / "case4.nii.gz")
+    scored = ctgen(world, "evaluate", "made", "--reference", "reference", "--protocol", "quick.yaml", "-o", "scores")
+    assert scored.returncode == 0, scored.stderr
+    left_out = results(world / "scores")["models"]["made"]["left_out"]
+    assert sorted(left_out) == ["case1", "case2", "case3"]
+    assert "missing" in left_out["case1"] and "wrong orientation" in left_out["case3"]
+    assert results(world / "scores")["protocols"]["quick"]["results"]["made"]["n"] == 3
+    assert all(f"left out: {name}" in scored.stderr for name in left_out)
+    assert "3 of 6" in scored.stdout
