@@ -41,7 +41,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "rollout ctflow:slice-blocks": {"block": 4},
     **{
         f"metric builtin:{name}": {"features": "volume"}
-        for name in ("frechet", "clip-score", "label-faithfulness", "text-gap", "memorisation")
+        for name in ("frechet", "frechet-chunks", "clip-score", "label-faithfulness", "text-gap", "memorisation")
     },
     "metric builtin:kid": {"features": "any", "planes": "2.5d"},
     "metric builtin:inception-score": {"features": "any", "splits": 3},
