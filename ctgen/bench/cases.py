@@ -69,7 +69,8 @@ class PreparedDataset:
     skipped: Sequence[Skipped] = ()
 
     def __init__(self, prepared: PreparedCases, ids: Sequence[str]) -> None:
-        self.prepared, self.ids = prepared, tuple(ids)
+        self.prepared = prepared
+        self.ids: Sequence[str] = tuple(ids)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -62,11 +62,11 @@ def load_protocol(reference: str, host: Host, weights: Sequence[str] = ()) -> Pr
             found[key] = path
     uses: dict[str, Use] = {}
     for key, node in reader.named("extractors", extractors):
-        needs = [need for need in settings.weights if field_of(need)[0] == key]
-        if any(need not in found for need in needs):
+        wanted = [file for file in settings.weights if field_of(file)[0] == key]
+        if any(file not in found for file in wanted):
             continue
-        for need in needs:
-            node = _with_file(node, field_of(need)[1], found[need])
+        for file in wanted:
+            node = _with_file(node, field_of(file)[1], found[file])
         if use := reader.component(f"extractors.{key}", "feature_extractor", with_use(node)):
             uses[key] = use
     scored: dict[str, Use] = {}
@@ -77,10 +77,12 @@ def load_protocol(reference: str, host: Host, weights: Sequence[str] = ()) -> Pr
         reader.add(Mark(source, 1, 1), "metrics", "is required and not given", "write metrics: {NAME: {use: METRIC, ...}}")
     declared = [key for key, _ in reader.named("extractors", extractors)]
     for key, use in scored.items():
-        wanted = getattr(use.config, "features", None)
-        if wanted is not None and wanted not in declared:
+        features = getattr(use.config, "features", None)
+        if features is not None and features not in declared:
             names = ", ".join(declared) or "none"
-            reader.add(Mark(source), f"metrics.{key}.features", f"no extractor {wanted!r} in this protocol; there are: {names}")
+            reader.add(
+                Mark(source), f"metrics.{key}.features", f"no extractor {features!r} in this protocol; there are: {names}"
+            )
     reader.finish()
     return Protocol(name, source, settings, uses, scored, tuple(reader.missing))
 

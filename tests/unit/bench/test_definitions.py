@@ -32,6 +32,7 @@ def test_every_protocol_can_be_read_and_runs_or_says_where_its_weights_are(name,
         (tmp_path / need.file).write_bytes(b"")
     found = load_protocol(name, HOST, [str(tmp_path)])
     assert not any("is not here" in reason for reason in found.missing)
+    assert found.name == name
 
 
 def test_the_mini_suites_share_no_seed_with_a_recipe(request):
