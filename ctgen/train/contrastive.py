@@ -97,10 +97,12 @@ class Contrastive:
         for start in range(0, len(indices), AT_ONCE):
             volumes = torch.stack([source.volume(index) for index in indices[start : start + AT_ONCE]])
             parts.append(self.model.embed_volumes(volumes[:, None].to(device)))
-        found = torch.cat(parts).float()
-        similar = (found @ texts.float().T).cpu().numpy()
         present, absent = self.model.embed_texts(self.asked).float().chunk(2)
-        said = (found @ (present - absent).T).cpu().numpy()
+        # Under autocast these products would be bfloat16: equal scores, and nothing that NumPy knows.
+        with torch.autocast(device.type, enabled=False):
+            found = torch.cat(parts).float()
+            similar = (found @ texts.float().T).cpu().numpy()
+            said = (found @ (present - absent).T).cpu().numpy()
         labels, known = (values.numpy() for values in stated(records))
         by_label = {
             f"auroc {label}": auroc(said[known[:, place] > 0, place], labels[known[:, place] > 0, place])

@@ -65,6 +65,8 @@ def _patch(scene: Scene, patch: Facts, added: float, number: int, mask: np.ndarr
     rng = scene.rng(NAME, 1 + number)
     rough = 0.3 * smooth_field(rng, scene.shape, scene.spacing_mm, 15.0, box)
     rough += 0.12 * smooth_field(rng, scene.shape, scene.spacing_mm, 6.0, box)
+    # However rough its border, a patch throws no islands far away.
+    rough *= ramp(1.5 - far, 0.0, 0.4)
     amount = ramp(1.1 - far + rough, 0.0, 0.5) * open_lung(scene, box, patch["lobe"])
     # Denser here, thinner there, as ground glass is.
     amount *= np.clip(0.85 + 0.2 * smooth_field(rng, scene.shape, scene.spacing_mm, 9.0, box), 0.45, 1.2)
