@@ -95,7 +95,7 @@ def schema(
     Examples:
       ctgen schema -o recipe.schema.json
         and in the recipe's first line:  # yaml-language-server: $schema=recipe.schema.json
-      ctgen schema --markdown --plugin builtin --plugin ctflow -o docs/recipe-reference.md
+      ctgen schema --markdown --plugin baseline --plugin builtin --plugin ctflow -o docs/recipe-reference.md
     """
     from ctgen.commands.showing import write_schema
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isqrt
-from typing import Any, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from ctgen.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HEAD_WIDTH = 64
 """Channels per attention head of every published BERT; the tensors do not show it."""
