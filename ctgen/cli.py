@@ -179,7 +179,7 @@ def bench(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compare models on the same cases, with floors and intervals.
+    """Compare models on the same cases, with floors.
 
     Every model makes a volume for each report of the suite; protocols score them. A table is printed; report.html,
     results.md, .csv and .json are written. After an interruption the same command goes on.

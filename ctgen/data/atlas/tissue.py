@@ -206,6 +206,8 @@ def venous_gain(tissue: Tissue) -> NDArray[np.float32]:
 def tone_curve(patient: Patient) -> NDArray[np.float32]:
     """HU + 1024 -> HU (4096 values): this patient's lung density, fat, muscle and bone; monotone, air stays air."""
     lung, fat, soft = patient.lung_hu, patient.fat_hu, patient.soft_hu
-    knots = np.array([-1024, -985, -870, -700, -105, -10, 45, 130, 3071], float)
-    shifts = np.array([0, 0, lung, 0.6 * lung, fat, soft, soft, soft, (patient.bone - 1) * 2900])
+    knots = np.array([-1024, -985, -870, -700, -105, -10, 45, 130, 350, 3071], float)
+    # The atlas is an averaged scan, and deformed once more: spongy bone would be paler than in real scans.
+    spongy = 85 + (patient.bone - 1) * 300
+    shifts = np.array([0, 0, lung, 0.6 * lung, fat, soft, soft, soft, spongy, (patient.bone - 1) * 2900])
     return np.asarray(np.interp(np.arange(-1024, 3072), knots, knots + shifts), np.float32)
