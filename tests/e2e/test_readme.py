@@ -6,11 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ctgen.dicom.export_config import DicomExporterConfig
 from ctgen.dicom.exporter import DicomExporter
 from ctgen.testing import phantom
+from ctgen.volume import Volume
 from ctgen.volume.io import write_volume
 from tests.e2e.sandbox import Sandbox
 
@@ -39,6 +41,9 @@ RUN_BY = {
     "ctgen new-plugin mynet": "tests/e2e/test_docs.py::test_every_command_of_the_first_plugin_guide",
     "pip install -e ctgen-mynet": "tests/e2e/test_docs.py::test_every_command_of_the_first_plugin_guide",
     "ctgen ls backbone": "tests/e2e/test_docs.py::test_every_command_of_the_first_plugin_guide",
+    "ctgen evaluate /path/to/generated --reference /path/to/scans -o scores": (
+        "tests/e2e/test_readme.py::test_volumes_are_scored"
+    ),
     "ctgen run recipe.yaml --until encode": "tests/e2e/test_readme.py::test_scaling_out",
     "torchrun --standalone --nproc-per-node 2 -m ctgen run recipe.yaml --from train --until train": (
         "tests/e2e/test_readme.py::test_scaling_out"
@@ -118,6 +123,17 @@ def test_dicom_becomes_a_folder_of_scans(sandbox: Sandbox) -> None:
     output = sandbox.run("ctgen data import dicom -o imported synthetic=take").stdout
     assert "1 series taken" in output
     assert len(list((sandbox.folder / "imported" / "volumes").iterdir())) == 1
+
+
+def test_volumes_are_scored(sandbox: Sandbox) -> None:
+    """By the protocol that needs no weights, which is the default."""
+    for index in range(3):
+        real = phantom((24, 48, 48), (8.0, 8.0, 8.0), seed=index)
+        write_volume(real, sandbox.folder / "real" / f"case-{index}.nii.gz")
+        write_volume(Volume(np.roll(real.hu, 2, axis=1), real.affine), sandbox.folder / "made" / f"case-{index}.nii.gz")
+    output = sandbox.run("ctgen evaluate made --reference real -o scores").stdout
+    assert "frechet" in output
+    assert (sandbox.folder / "scores" / "report.html").is_file()
 
 
 def test_the_released_weights_fit_the_recipe(sandbox: Sandbox) -> None:

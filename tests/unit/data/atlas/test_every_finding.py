@@ -95,7 +95,7 @@ def test_its_report_tells_it_and_nothing_else(name: str, coarse: AtlasThoraxConf
 
 
 def test_labels_come_back_from_reports() -> None:
-    data = AtlasThorax(AtlasThoraxConfig(cases=150, seed=11, size=(24, 32, 32), spacing_mm=(12.0, 12.0, 12.0)))
+    data = AtlasThorax(AtlasThoraxConfig(cases=90, seed=11, size=(24, 32, 32), spacing_mm=(12.0, 12.0, 12.0)))
     denied = set()
     for case in (data[index] for index in range(len(data))):
         assert case.report is not None and parse(case.report) == dict(case.labels or {})
