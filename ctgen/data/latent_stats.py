@@ -17,15 +17,24 @@ def case_stats(posterior: Posterior) -> dict[str, Any]:
 
     ``flushed``: values that are not 0 but become 0 in half precision; ``rounding``: sum of squares of what rounding changes.
     """
-    mean = posterior.mean[0].flatten(1).double()
-    rounded = mean.half().double()
+    sums, squares, rounding, flushed = [], [], 0.0, 0
+    # A channel at a time: in double precision a whole scan would take several times the memory of its latents.
+    for channel in posterior.mean[0]:
+        values = channel.flatten().double()
+        rounded = values.half().double()
+        sums.append(values.sum().item())
+        squares.append(values.square().sum().item())
+        rounding += (values - rounded).square().sum().item()
+        flushed += int(((rounded == 0) & (values != 0)).sum())
     return {
-        "count": mean.shape[1],
-        "sum": mean.sum(1).tolist(),
-        "squares": mean.square().sum(1).tolist(),
-        "rounding": (mean - rounded).square().sum().item(),
-        "flushed": int(((rounded == 0) & (mean != 0)).sum()),
-        "variance": None if posterior.logvar is None else posterior.logvar.double().exp().sum().item(),
+        "count": posterior.mean[0, 0].numel(),
+        "sum": sums,
+        "squares": squares,
+        "rounding": rounding,
+        "flushed": flushed,
+        "variance": None
+        if posterior.logvar is None
+        else sum(channel.double().exp().sum().item() for channel in posterior.logvar[0]),
     }
 
 

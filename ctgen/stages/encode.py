@@ -179,7 +179,7 @@ def digest(group: Any) -> str:
 def _check_half(case_id: str, tensors: dict[str, Tensor | None]) -> None:
     """The cache holds half precision: what is infinite there is lost."""
     for name, values in tensors.items():
-        if values is not None and not torch.isfinite(values.half()).all():
+        if values is not None and not all(torch.isfinite(part.half()).all() for part in values[0]):
             raise StageError(
                 f"the {name} for case {case_id} do not fit half precision (up to {values.abs().max():.3g})",
                 hint="are these the weights of another model? ctgen show RECIPE names them",
