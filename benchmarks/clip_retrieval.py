@@ -1,6 +1,6 @@
 """How well a CT-CLIP of ours matches reports and volumes it has not seen: retrieval among candidates, zero-shot labels.
 
-    python benchmarks/clip_retrieval.py [--weights mini] [--cases 256] [--seed 9000] [--candidates 64] [-o FOLDER]
+    python benchmarks/clip_retrieval.py --weights FILE [--cases 256] [--seed 9000] [--candidates 64] [-o FOLDER]
 
 Cases of the simulator with another seed than training's, on its 3 mm grid. Writes clip_retrieval.md and clip_retrieval.json:
 top-1 and top-5 of the right report (and of the right volume), AUROC of each of the 18 labels by the prompts, and the same with
@@ -107,7 +107,7 @@ def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="mini", help='"mini" or a weights file of both towers')
+    parser.add_argument("--weights", required=True, help="weights file of both towers")
     parser.add_argument("--vocabulary", default="mini")
     parser.add_argument("--cases", type=int, default=256)
     parser.add_argument("--seed", type=int, default=9000)

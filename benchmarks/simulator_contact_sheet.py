@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ctgen.data.atlas.added_labels import OUTSIDE
-from ctgen.data.atlas.config import FINDINGS, SIMULATED, AtlasThoraxConfig, FindingName
+from ctgen.data.atlas.config import FINDINGS, AtlasThoraxConfig, FindingName
 from ctgen.data.atlas.facts import listed
 from ctgen.data.atlas.findings.scene import box_of
 from ctgen.data.atlas.scan import simulate
@@ -73,7 +73,7 @@ def panels(name: FindingName, seed: int, index: int, config: AtlasThoraxConfig) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--findings", nargs="+", default=SIMULATED, choices=SIMULATED, metavar="NAME")
+    parser.add_argument("--findings", nargs="+", default=FINDINGS, choices=FINDINGS, metavar="NAME")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--skip", type=int, default=0, help="cases to pass over: other examples of the same findings")
     parser.add_argument("--spacing", type=float, default=1.5, help="mm")

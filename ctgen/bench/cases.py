@@ -166,7 +166,6 @@ def _recipe(suite: Suite, data: Use, host: Host) -> Recipe:
     """As much of a recipe as the stage prepare looks at."""
     objective = host.component("objective", "latent-flow")
     exporter = host.component("exporter", "nifti")
-    several: dict[str, Any] = {"extractors": {}} if "extractors" in Recipe.__dataclass_fields__ else {}
     return Recipe(
         name=suite.name,
         data=data,
@@ -178,7 +177,7 @@ def _recipe(suite: Suite, data: Use, host: Host) -> Recipe:
         objective=Use("objective", "latent-flow", objective.plugin, objective.config()),
         export=Use("exporter", "nifti", exporter.plugin, exporter.config()),
         metrics=(),
-        **several,
+        extractors={},
         prepare=suite.settings.prepare,
         encode=EncodeSettings.model_validate({}),
         train=TrainSettings.model_validate({}),

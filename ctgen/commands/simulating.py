@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from ctgen.data.atlas.config import SIMULATED, AtlasThoraxConfig
+from ctgen.data.atlas.config import FINDINGS, AtlasThoraxConfig
 from ctgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _with_findings(
     except ValidationError as error:
         raise ConfigError(
             "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()),
-            hint=f"findings are {', '.join(SIMULATED)}",
+            hint=f"findings are {', '.join(FINDINGS)}",
         ) from None
     return config.model_copy(update={name: getattr(checked, name) for name in changed})
 

@@ -82,8 +82,8 @@ class CtClipPairConfig(CtClipConfig):
     """Width of the space of reports and volumes."""
     image: ImageTowerConfig = ImageTowerConfig()
     """The image tower."""
-    weights: WeightsRef = "mini"
-    """"mini" (shipped), "random", CT-CLIP_v2.pt, or a safetensors file of ours."""
+    weights: WeightsRef = "random"
+    """"random", CT-CLIP_v2.pt, or a safetensors file of ours; "mini" ones are not shipped yet."""
 
     @model_validator(mode="after")
     def _has_space(self) -> Self:

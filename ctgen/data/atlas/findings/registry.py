@@ -10,10 +10,9 @@ To add a finding (its name is in ``config.FINDINGS`` and its random stream in ``
 2. Add the module to ``ORDER`` below: after what it depends on, and where its paint belongs (air and density first, then
    what fills lung, then what lies on top). A finding that moves anatomy before voxels are sampled has ``press`` as well and
    is named in ``PRESSING``.
-3. Add the name to ``config.SIMULATED``.
-4. ``reports/<name>.py`` with ``present`` and ``impression`` beside ``absent`` and ``SPEAKS`` (see ``reports/registry.py``),
+3. ``reports/<name>.py`` with ``present`` and ``impression`` beside ``absent`` and ``SPEAKS`` (see ``reports/registry.py``),
    and its place in a section of ``reports/compose.py``.
-5. Tests in ``tests/unit/data/atlas``; those of ``test_every_finding.py`` run for every finding of ``ORDER`` by themselves.
+4. Tests in ``tests/unit/data/atlas``; those of ``test_every_finding.py`` run for every finding of ``ORDER`` by themselves.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from ctgen.data.atlas.config import SIMULATED
+from ctgen.data.atlas.config import FINDINGS
 from ctgen.data.atlas.grammar import Speaker
 from ctgen.data.atlas.patient import Patient, Scanner
 from ctgen.data.atlas.reports import boilerplate
@@ -129,7 +129,7 @@ def write_report(
     ratio: float | None,
     slice_mm: float,
     speaker: Speaker,
-    kinds: Sequence[str] = SIMULATED,
+    kinds: Sequence[str] = FINDINGS,
 ) -> Report:
     """``rows`` as ``facts.listed`` gives them; ``ratio`` is the cardiothoracic ratio; ``kinds`` as in the config."""
     found: Rows = defaultdict(list)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctgen.data.atlas.config import SIMULATED
+from ctgen.data.atlas.config import FINDINGS
 from ctgen.data.atlas.grammar import Speaker
 from ctgen.data.atlas.patient import Patient, Scanner
 
@@ -28,7 +28,7 @@ class About:
     ratio: float | None
     """Cardiothoracic ratio."""
     slice_mm: float
-    kinds: Sequence[str] = SIMULATED
+    kinds: Sequence[str] = FINDINGS
     """Findings that the data set can have."""
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from ctgen.commands.simulating import _with_findings
-from ctgen.data.atlas.config import FINDINGS, REALISTIC, SIMULATED, AtlasThoraxConfig
+from ctgen.data.atlas.config import FINDINGS, REALISTIC, AtlasThoraxConfig
 from ctgen.data.atlas.dataset import AtlasThorax
 from ctgen.data.atlas.draws import stream
 from ctgen.data.atlas.patient import draw_patient
@@ -26,7 +26,7 @@ TINY = {"size": (24, 32, 32), "spacing_mm": (12.0, 12.0, 12.0)}
 def drawn() -> dict[str, np.ndarray]:
     config = AtlasThoraxConfig(prevalence="realistic", findings={"hiatal_hernia": 0.6})
     cases = [draw_presence(7, index, config, draw_patient(7, index)) for index in range(1500)]
-    return {name: np.array([case[name] for case in cases]) for name in SIMULATED}
+    return {name: np.array([case[name] for case in cases]) for name in FINDINGS}
 
 
 def test_realistic_shares_are_kept(drawn: dict[str, np.ndarray]) -> None:
@@ -59,7 +59,7 @@ def test_numeric_prevalence_draws_as_ever() -> None:
         present = draw_presence(2, index, config, draw_patient(2, index))
         for name, chance in zip(FINDINGS, chances, strict=True):
             limit = 0.9 if name == "emphysema" else 0.35
-            assert present[name] == (name in SIMULATED and chance < limit)
+            assert present[name] == (chance < limit)
 
 
 def test_forced_labels_are_counterfactual_pairs(coarse: AtlasThoraxConfig) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ctgen.data.atlas.config import FINDINGS, SIMULATED, AtlasThoraxConfig
+from ctgen.data.atlas.config import FINDINGS, AtlasThoraxConfig
 from ctgen.data.atlas.scan import Simulated, draw_findings, simulate
 
 SEED = 4
@@ -135,6 +135,6 @@ def test_facts_do_not_depend_on_presence(coarse: AtlasThoraxConfig) -> None:
 def test_prevalence_is_kept() -> None:
     config = AtlasThoraxConfig(findings={"emphysema": 0.8}, prevalence=0.2)
     present = [draw_findings(9, index, config)[0] for index in range(300)]
-    share = {name: np.mean([case[name] for case in present]) for name in SIMULATED}
+    share = {name: np.mean([case[name] for case in present]) for name in FINDINGS}
     assert share.pop("emphysema") == pytest.approx(0.8, abs=0.08)
     assert all(value == pytest.approx(0.2, abs=0.08) for value in share.values())
