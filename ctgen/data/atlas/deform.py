@@ -35,19 +35,29 @@ def spline_weights(positions: Array) -> tuple[NDArray[np.int64], NDArray[np.floa
 def upsample(control: NDArray[np.float32], positions: list[Array]) -> NDArray[np.float32]:
     """(K, d, h, w) control points -> (K, D, H, W) at ``positions`` per axis, in cells.
 
-    Sums of four products, not matrix products: a BLAS gives other last bits on another processor.
+    Sums of four products, not matrix products: a BLAS gives other last bits on another processor. D comes last, slice by
+    slice, so that what is summed stays in the processor's cache.
     """
-    for axis, position in enumerate(positions, start=1):
-        first, weights = spline_weights(position)
+    for axis in (3, 2):
+        first, weights = spline_weights(positions[axis - 1])
         shape = [1] * control.ndim
-        shape[axis] = len(position)
+        shape[axis] = len(first)
         total = np.take(control, first, axis) * weights[:, 0].reshape(shape)
         for tap in range(1, 4):
             part = np.take(control, first + tap, axis)
             part *= weights[:, tap].reshape(shape)
             total += part
         control = total
-    return control
+    first, weights = spline_weights(positions[0])
+    out = np.empty((control.shape[0], len(first), *control.shape[2:]), np.float32)
+    part = np.empty(control.shape[2:], np.float32)
+    for group, target in zip(control, out, strict=True):
+        for level, start in enumerate(first):
+            np.multiply(group[start], weights[level, 0], out=target[level])
+            for tap in range(1, 4):
+                np.multiply(group[start + tap], weights[level, tap], out=part)
+                target[level] += part
+    return out
 
 
 def smooth_field(
@@ -92,10 +102,25 @@ def _middle(patient: Patient, guides: Guides, length_mm: float, atlas_mm: float)
     return np.array([height, guides.body_centre[1], guides.body_centre[2]])
 
 
+_FINER = 8
+"""Noise is sampled this many times between two of its control points; linear between the samples, it is smooth enough."""
+
+
+def _noise_at(control: NDArray[np.float32], positions: list[Array]) -> NDArray[np.float32]:
+    """The cubic spline through (3, d, h, w) values, at ``positions`` per axis in cells; beyond the border as on it."""
+    padded = np.pad(control, [(0, 0), *[(1, 1)] * 3], mode="edge")
+    knots = np.stack([ndimage.spline_filter(component, order=3, output=np.float32, mode="mirror") for component in padded])
+    within = [np.clip(place, 0, count - 1 - 1e-6) for place, count in zip(positions, control.shape[1:], strict=True)]
+    return upsample(knots, within)
+
+
 def _pushed(points: Array, control: NDArray[np.float32], cell_mm: float, amplitude_mm: float) -> NDArray[np.float64]:
     """``points`` moved by a field of smooth noise around the middle of the case."""
-    where = points / cell_mm + ((np.array(control.shape[1:]) - 1.0) / 2).reshape(3, *([1] * (points.ndim - 1)))
-    push = np.stack([ndimage.map_coordinates(component, where, order=3, mode="nearest") for component in control])
+    counts = control.shape[1:]
+    fine = _noise_at(control, [np.arange((count - 1) * _FINER + 1) / _FINER for count in counts])
+    where = points / cell_mm + ((np.array(counts) - 1.0) / 2).reshape(3, *([1] * (points.ndim - 1)))
+    where *= _FINER
+    push = np.stack([ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float64) for field in fine])
     return np.asarray(points + push * amplitude_mm)
 
 
@@ -103,7 +128,7 @@ def atlas_points(
     points: NDArray[np.float64],
     patient: Patient,
     guides: Guides,
-    warps: tuple[NDArray[np.float32], NDArray[np.float32]],
+    sway: NDArray[np.float32],
     *,
     heart_scale: float,
     length_mm: float,
@@ -112,15 +137,15 @@ def atlas_points(
 ) -> NDArray[np.float64]:
     """(3, ...) mm from the middle of the case -> (3, ...) mm from the first voxel of the widened atlas.
 
-    Order: smooth warps; rotate and scale; spine and chest shape; thickness of the outer layer; the second chest's shape;
-    breath; heart. Each step is one-to-one, one after another: the gradients of the fields stay under 1 in the range of
-    ``draw_patient`` and of the findings, shears and radial maps are one-to-one by construction.
+    ``points`` have been through the finer of the two smooth warps. Order: the coarser; rotate and scale; spine and chest
+    shape; thickness of the outer layer; the second chest's shape; breath; heart. Each step is one-to-one, one after another:
+    the gradients of the fields stay under 1 in the range of ``draw_patient`` and of the findings, shears and radial maps are
+    one-to-one by construction.
     """
     spacing = np.array(atlas_spacing)
     cell = spacing * guides.step
     column = (3, *([1] * (points.ndim - 1)))
-    points = _pushed(points, warps[0], WARP_CELL_MM, patient.warp_mm)
-    points = _pushed(points, warps[1], SWAY_CELL_MM, patient.sway_mm)
+    points = _pushed(points, sway, SWAY_CELL_MM, patient.sway_mm)
     in_plane = np.array([0.0, patient.shift_mm[1], patient.shift_mm[2]]).reshape(column)
     turned = np.einsum("ij,j...->i...", _rotation(patient.rotation_deg), points - in_plane)
     turned = turned / np.array([patient.height, patient.depth, patient.width]).reshape(column)
@@ -192,8 +217,10 @@ def coordinates(
     # Bounded, or the steepest of many draws would fold the map.
     warp = np.clip(rng.standard_normal((3, 11, 15, 15), dtype=np.float32), -1.4, 1.4)
     sway = np.clip(stream(seed, index, "anatomy").standard_normal((3, 7, 8, 8), dtype=np.float32), -1.4, 1.4)
+    places = [axis / WARP_CELL_MM + (count - 1) / 2 for axis, count in zip(axes, warp.shape[1:], strict=True)]
+    points += _noise_at(warp, places) * patient.warp_mm
     mapped = atlas_points(
-        points, patient, guides, (warp, sway), heart_scale=heart_scale, length_mm=size[0] * spacing_mm[0],
+        points, patient, guides, sway, heart_scale=heart_scale, length_mm=size[0] * spacing_mm[0],
         atlas_shape=atlas_shape, atlas_spacing=atlas_spacing,
     )  # fmt: skip
     mapped /= np.array(atlas_spacing).reshape(3, 1, 1, 1)

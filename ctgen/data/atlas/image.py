@@ -47,11 +47,14 @@ def finish(
         # The atlas was averaged over the distance of the slices already.
         sigma = 0.42 * np.sqrt(scanner.slice_mm**2 - spacing_mm[0] ** 2) / spacing_mm[0]
         hu = np.asarray(ndimage.gaussian_filter1d(hu, sigma, axis=0, truncate=3.0))
-    if scanner.kernel == "sharp":
-        hu += 0.45 * (hu - _in_plane(hu, 0.8))
+    if scanner.edge > 0:
+        for plane in hu:
+            plane += 1.2 * scanner.edge * (plane - _smooth(_framed(plane, _EDGE), _EDGE))
     elif scanner.kernel == "soft":
-        hu = _in_plane(hu, 0.5)
-    hu += _noise(hu.shape, build, spacing_mm, scanner, rng)
+        soft = _taps(0.7 * scanner.grain)
+        for plane in hu:
+            plane[:] = _smooth(_framed(plane, soft), soft)
+    _add_noise(hu, build, spacing_mm, scanner, rng)
     out = np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
     if scanner.circle:
         out[:, _outside_circle(hu.shape[1:], spacing_mm[1:])] = -1024
@@ -103,28 +106,74 @@ def _breathe(hu: NDArray[np.float32], spacing_mm: Spacing, path_mm: float, rng: 
         hu[level] = 0.5 * (back + front)
 
 
-def _in_plane(hu: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return np.asarray(ndimage.gaussian_filter(hu, (0, sigma, sigma), truncate=3.0))
+def _taps(sigma: float) -> NDArray[np.float32]:
+    """(2 r + 1,) weights of a Gaussian (``sigma`` in voxels) that sum to 1."""
+    reach = int(3 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
+    return np.asarray(weights / weights.sum(), np.float32)
 
 
-def _noise(shape: tuple[int, ...], build: Build, spacing_mm: Spacing, scanner: Scanner, rng: np.random.Generator) -> Array:
-    """Correlated in plane by ``scanner.grain`` voxels; more in the middle of the body and in wide slices, less in air."""
-    sigma = (0.35 if spacing_mm[0] < 4 else 0.0, scanner.grain, scanner.grain)
-    noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, truncate=3.0, mode="wrap")
-    impulse = np.zeros((9, 17, 17), np.float32)
-    impulse[4, 8, 8] = 1
-    gain = float(np.sqrt((ndimage.gaussian_filter(impulse, sigma, truncate=3.0) ** 2).sum(dtype=np.float64)))
-    if scanner.kernel == "sharp":
-        # A sharp kernel passes little at low frequencies: its noise is finer than white.
-        noise -= 0.5 * _in_plane(noise, 1.2)
+_EDGE = _taps(0.8)
+"""What a sharp kernel takes away, times its ``edge``."""
+_FINE = _taps(1.2)
+"""The same for its noise: it passes little at low frequencies, so that its noise is finer than white."""
+
+
+def _framed(plane: NDArray[np.float32], taps: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.pad(plane, len(taps) // 2, mode="edge")
+
+
+def _smooth(plane: NDArray[np.float32], taps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H + 2 r, W + 2 r) -> (H, W), by symmetric weights along both axes. Slice by slice all stays in the processor's cache."""
+    reach = len(taps) // 2
+    for axis in (0, 1):
+        turned = plane if axis == 0 else plane.T
+        count = len(turned) - 2 * reach
+        total = turned[reach : reach + count] * taps[reach]
+        for tap in range(reach):
+            pair = turned[tap : tap + count] + turned[2 * reach - tap : 2 * reach - tap + count]
+            pair *= taps[tap]
+            total += pair
+        plane = total if axis == 0 else total.T
+    return plane
+
+
+def _add_noise(hu: NDArray[np.float32], build: Build, spacing_mm: Spacing, scanner: Scanner, rng: np.random.Generator) -> None:
+    """Correlated in plane by ``scanner.grain`` voxels, between slices where they overlap; more in the middle of the body and in
+    wide slices, less in air. Changes ``hu``."""
+    grain = _taps(scanner.grain)
+    fine = min(0.85, 0.8 * scanner.edge)
+    frame = len(grain) // 2 + (len(_FINE) // 2 if fine else 0)
+    # The same weights as a picture: what becomes of one bright voxel tells by how much the variance falls.
+    impulse = np.zeros((2 * frame + 1 + 2 * frame,) * 2, np.float32)
+    impulse[2 * frame, 2 * frame] = 1
+    between = np.exp(-0.5 / (0.35 * max(1.0, scanner.slice_mm / spacing_mm[0])) ** 2) if spacing_mm[0] < 4 else 0.0
+    gain = float(np.sqrt((_grained(impulse, grain, fine) ** 2).sum(dtype=np.float64) * (1 + 2 * between**2)))
     # Photons fall off with the path through the body; 70,000 mm2 is a section at heart level.
-    slices = np.clip(np.sqrt(build.area_mm2 / 70_000), 0.7, 1.5)
-    y = (np.arange(shape[1]) - build.centre[0]) / build.half[0]
-    x = (np.arange(shape[2]) - build.centre[1]) / build.half[1]
-    plane = 0.45 + 0.55 * np.exp(-((y[:, None] ** 2 + x[None, :] ** 2) / 0.7))
-    noise *= (scanner.noise_hu / gain * slices).astype(np.float32)[:, None, None]
-    noise *= plane.astype(np.float32)
-    return np.asarray(noise)
+    slices = np.clip(np.sqrt(build.area_mm2 / 70_000), 0.7, 1.5) * (scanner.noise_hu / gain)
+    y = (np.arange(hu.shape[1]) - build.centre[0]) / build.half[0]
+    x = (np.arange(hu.shape[2]) - build.centre[1]) / build.half[1]
+    plane = (0.45 + 0.55 * np.exp(-((y[:, None] ** 2 + x[None, :] ** 2) / 0.7))).astype(np.float32)
+    framed = (hu.shape[1] + 2 * frame, hu.shape[2] + 2 * frame)
+    before, here = (rng.standard_normal(framed, dtype=np.float32) for _ in range(2))
+    for level in range(len(hu)):
+        after = rng.standard_normal(framed, dtype=np.float32)
+        white = here + np.float32(between) * (before + after) if between else here
+        part = _grained(white, grain, fine)
+        part *= plane
+        part *= np.float32(slices[level])
+        hu[level] += part
+        before, here = here, after
+
+
+def _grained(white: NDArray[np.float32], grain: NDArray[np.float32], fine: float) -> NDArray[np.float32]:
+    """White noise with a frame -> the kernel's noise without."""
+    noise = _smooth(white, grain)
+    if not fine:
+        return noise
+    reach = len(_FINE) // 2
+    inner = noise[reach:-reach, reach:-reach]
+    return np.asarray(inner - np.float32(fine) * _smooth(noise, _FINE))
 
 
 def _couch(
@@ -152,5 +201,11 @@ def _couch(
         spread = max(thick, spacing_mm[1] * 0.6)
         profile = np.exp(-0.5 * ((y - line) / (0.5 * spread)) ** 2) * (np.abs(x) < reach)
         sheet += 620.0 * thick / spread * profile
-    grown = ndimage.binary_dilation(body, np.ones((1, 3, 3), bool))
-    np.copyto(hu, np.maximum(hu, sheet.astype(np.float32)), where=~grown)
+    drawn = np.flatnonzero((sheet > AIR_HU).any(1))
+    rows = slice(int(drawn[0]), int(drawn[-1]) + 1) if len(drawn) else slice(0, 0)
+    near = body[:, max(0, rows.start - 1) : rows.stop + 1]
+    near = np.pad(near, [(0, 0), (int(rows.start == 0), int(rows.stop == height)), (1, 1)])
+    grown = near[:, :-2] | near[:, 1:-1] | near[:, 2:]
+    grown = grown[:, :, :-2] | grown[:, :, 1:-1] | grown[:, :, 2:]
+    part = hu[:, rows]
+    np.maximum(part, sheet[rows].astype(np.float32), out=part, where=~grown)

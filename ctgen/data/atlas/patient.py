@@ -80,6 +80,8 @@ class Scanner:
     """How far the patient breathed during a part of the scan; mostly 0."""
     streaks: float
     """Strength of streaks beside dense metal; 0 = the scanner corrects them."""
+    edge: float = 0.0
+    """How much a sharp kernel enhances edges, with overshoot, and makes the noise finer than white; 1 is about a B70f."""
 
 
 def draw_patient(seed: int, index: int) -> Patient:
@@ -145,26 +147,28 @@ def draw_scanner(
     enhanced = rng.uniform() < contrast
     strength = float(rng.uniform(0.4, 1.05))
     kernel = str(rng.choice(["soft", "standard", "sharp"], p=[0.35, 0.4, 0.25]))
-    noise = float(rng.uniform(*noise_hu)) * (1.25 if kernel == "sharp" else 1.0)
+    noise = float(rng.uniform(*noise_hu))
     shown = rng.uniform() < couch
     model = str(rng.choice(["flat", "cradle", "double"], p=[0.25, 0.4, 0.35]))
-    # Power falls with frequency as in the real scans of benchmarks/simulator_realism.py.
-    grain = {"soft": 0.56, "standard": 0.44, "sharp": 0.4}[kernel] * float(rng.uniform(0.9, 1.1))
+    # Power falls with frequency as in the real scans of benchmarks/simulator_realism.py; with a sharp kernel it rises.
+    grain = {"soft": 0.65, "standard": 0.5, "sharp": 0.36}[kernel] * float(rng.uniform(0.85, 1.15))
     rng = stream(seed, index, "protocol")
     late, faint = rng.uniform() < 0.45, float(rng.uniform(0.22, 0.4))
     overlap = float(rng.choice([1.0, 1.25, 1.6], p=[0.65, 0.2, 0.15]))
     cut = bool(rng.uniform() < circle)
     breathes, path = rng.uniform() < motion, float(rng.uniform(2.0, 6.0))
     corrected, streaks = rng.uniform() < 0.4, float(rng.uniform(0.5, 1.0))
+    edge = float(rng.uniform(0.3, 1.1)) if kernel == "sharp" else 0.0
     return Scanner(
         contrast=0.0 if not enhanced else faint if late else strength,
         phase="none" if not enhanced else "venous" if late else "arterial",
         kernel=kernel,
-        noise_hu=noise,
+        noise_hu=noise * (1 + 0.6 * edge),
         grain=grain,
         couch=model if shown else "none",
         slice_mm=round(step_mm * overlap, 2),
         circle=cut,
         motion_mm=path if breathes else 0.0,
         streaks=0.0 if corrected else streaks,
+        edge=edge,
     )
