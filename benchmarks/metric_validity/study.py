@@ -88,7 +88,7 @@ def volumes_of(arguments: argparse.Namespace, host: Host) -> list[Volume]:
 
 def scores(host: Host, store: FeatureStore, items: Iterator[EvaluationItem], metrics: dict[str, Any], **more: Any) -> Any:
     built = {key: host.create("metric", name, **fields) for key, (name, fields) in metrics.items()}
-    return evaluate(items, built, protocol="metric-validity", resamples=0, extractors=store.describe(), **more)
+    return evaluate(items, built, protocol={"name": "metric-validity"}, resamples=0, extractors=store.describe(), **more)
 
 
 DISTANCES = {

@@ -112,7 +112,7 @@ def _evaluate(scored: Scored, name: str, items: Any, store: FeatureStore, train:
             result = evaluate(
                 items(),
                 metrics,
-                protocol=scored.protocol.name,
+                protocol={"name": scored.protocol.name, "version": settings.version},
                 resamples=settings.resamples,
                 seed=settings.seed,
                 reference=None if train is None else lambda: _references(train, store),

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ctgen.atomic import fingerprint
 from ctgen.errors import CtgenError, DataError, PluginError
 from ctgen.evaluate.cases import Resampled
 from ctgen.interfaces import EvaluationItem, Metric
 
-PROTOCOL = "ctgen-mini"
+UNNAMED: Mapping[str, Any] = {"name": "unnamed"}
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 FEWEST_CASES = 3
@@ -63,7 +64,7 @@ def evaluate(
     items: Iterable[EvaluationItem],
     metrics: Mapping[str, Metric],
     *,
-    protocol: str = PROTOCOL,
+    protocol: Mapping[str, Any] = UNNAMED,
     resamples: int = RESAMPLES,
     seed: int = 0,
     reference: Callable[[], Iterable[EvaluationItem]] | None = None,
@@ -72,8 +73,9 @@ def evaluate(
     """Feed every item to the metrics whose needs it meets, then compute. Items are read once and not kept.
 
     ``reference`` gives the training cases (items with a real volume and features), for metrics with ``fit(item)``; they are
-    read once, before the items, and only if there is such a metric. ``extractors`` describes those behind the items'
-    features (FeatureStore.describe) and becomes part of the protocol.
+    read once, before the items, and only if there is such a metric. ``protocol`` says whose list of metrics this is (its
+    "name", a pinned protocol's "version") and ``extractors`` what is behind the items' features (FeatureStore.describe); both
+    become part of the result's protocol, with a "hash" of the metrics, extractors and intervals.
 
     Raises DataError without items or with an id twice, PluginError (metric and case named) if a metric fails.
     """
@@ -99,17 +101,19 @@ def evaluate(
         if isinstance(metric, Resampled):
             for case_id, found in metric.per_case().items():
                 per_case[case_id].update({f"{name}.{key}": value for key, value in found.items()})
+    scored = {
+        "interval": f"{CONFIDENCE:.0%} percentile bootstrap over cases, {resamples} resamples, seed {seed}",
+        "metrics": {name: _definition(metric) for name, metric in metrics.items()},
+        **({"extractors": dict(extractors)} if extractors else {}),
+    }
     definition = {
-        "name": protocol,
-        "version": 1,
+        **protocol,
+        "hash": fingerprint(_plain(scored)),
         "n": len(ids),
         "pairing": "by case id",
         "spacing_mm": sorted(grids),
-        "interval": f"{CONFIDENCE:.0%} percentile bootstrap over cases, {resamples} resamples, seed {seed}",
-        "metrics": {name: _definition(metric) for name, metric in metrics.items()},
+        **scored,
     }
-    if extractors:
-        definition["extractors"] = dict(extractors)
     if references:
         definition["reference_cases"] = references
     extra = {name: metric.extra() for name, metric in metrics.items() if updates[name] and hasattr(metric, "extra")}

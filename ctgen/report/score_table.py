@@ -16,10 +16,8 @@ HEAD = (
 def score_table(evaluation: Mapping[str, Any]) -> str:
     """HTML of EvaluationResult.to_json(). Keys with a dot (a metric's details) are folded away; floors stand in grey."""
     protocol = evaluation.get("protocol", {})
-    name = f"{protocol.get('name', 'unnamed')} v{protocol.get('version', 0)}"
-    notes = [
-        f"Protocol <b>{escape(name)}</b>, N = {int(evaluation['n'])} cases; not comparable with numbers of another protocol."
-    ]
+    comparable = protocol.get("comparable", "not comparable with numbers of another protocol")
+    notes = [f"Protocol <b>{escape(_title(protocol))}</b>, N = {int(evaluation['n'])} cases; {escape(comparable)}."]
     if protocol.get("interval"):
         notes.append(f"Intervals: {escape(str(protocol['interval']))}; with few cases they are too narrow.")
     main, details = [], []
@@ -40,6 +38,13 @@ def score_table(evaluation: Mapping[str, Any]) -> str:
         text = json.dumps(protocol, indent=1, ensure_ascii=False)
         parts.append(f"<details><summary>Protocol</summary><pre>{escape(text)}</pre></details>")
     return "\n".join(parts)
+
+
+def _title(protocol: Mapping[str, Any]) -> str:
+    """ "NAME v1 (hash)"; a list of metrics that nobody pinned has no version."""
+    version = f" v{protocol['version']}" if "version" in protocol else ""
+    digits = f" ({protocol['hash'][:8]})" if "hash" in protocol else ""
+    return f"{protocol.get('name', 'unnamed')}{version}{digits}"
 
 
 def number(value: Any) -> str:

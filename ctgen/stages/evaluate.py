@@ -21,6 +21,8 @@ from ctgen.volume import Volume
 from ctgen.volume.io import read_volume, write_volume
 from ctgen.volume.orient import to_canonical
 
+COMPARABLE = "the recipe's own metrics; comparable only with runs of the same list (equal hash) over the same cases"
+
 
 def samples(folder: Path) -> list[dict[str, Any]]:
     """The JSON of every volume that a sample stage wrote, by id."""
@@ -87,6 +89,7 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         again = sum(name.split(" #")[0] == use.name for name in metrics)
         metrics[f"{use.name} #{again + 1}" if again else use.name] = recipe.host.build("metric", use.name, use.config)
     described = store.describe() if store else None
-    result = evaluate(items(), metrics, reference=training if store else None, extractors=described)
+    protocol = {"name": f"recipe:{recipe.name}", "comparable": COMPARABLE}
+    result = evaluate(items(), metrics, protocol=protocol, reference=training if store else None, extractors=described)
     write_json(folder / "metrics.json", result.to_json())
     return {"cases": len(ids), "generated": len(made)}

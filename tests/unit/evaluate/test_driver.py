@@ -102,13 +102,23 @@ def test_two_cases_have_no_interval(host):
 
 def test_json_is_strict_and_names_its_protocol(host):
     same = volume(0)
-    result = evaluate([EvaluationItem("a", same, same)], built(host)).to_json()
+    result = evaluate([EvaluationItem("a", same, same)], built(host), protocol={"name": "mine", "version": 2}).to_json()
     text = json.dumps(result, allow_nan=False)
     assert json.loads(text) == result
     assert result["values"]["reconstruction"]["psnr_db"]["value"] == "inf"
     assert result["values"]["cost"] == {}
-    assert result["protocol"]["name"] == "ctgen-mini" and result["protocol"]["spacing_mm"] == ["3 x 2 x 2"]
+    protocol = result["protocol"]
+    assert (protocol["name"], protocol["version"], protocol["spacing_mm"]) == ("mine", 2, ["3 x 2 x 2"])
     assert result["protocol"]["metrics"]["reconstruction"]["window_hu"] == [-1000.0, 1000.0]
+
+
+def test_the_hash_is_of_the_list_of_metrics_and_not_of_the_cases(host):
+    def hash_of(count, *names, **more):
+        return evaluate(items(count), {name: host.create("metric", name) for name in names}, **more).protocol["hash"]
+
+    assert hash_of(2, "cost", "continuity") == hash_of(3, "cost", "continuity")
+    lists = [("cost", "continuity"), ("cost",), ("continuity",)]
+    assert len({*(hash_of(2, *names) for names in lists), hash_of(2, "cost", resamples=9)}) == 4
 
 
 def test_a_plain_metric_of_a_plugin_needs_no_resampling():

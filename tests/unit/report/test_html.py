@@ -50,11 +50,15 @@ def picture(tmp_path):
     return path
 
 
+PROTOCOL = {"name": "recipe:<tiny>", "comparable": "the recipe's own metrics"}
+
+
 def evaluation():
     hu = np.random.default_rng(0).normal(0, 100, (16, 8, 8)).astype(np.float32)
     made = Volume.canonical(hu, (3.0, 3.0, 3.0))
     items = [EvaluationItem(f"<b>{k}", real=made, generated=made, boundaries=(8,), seconds=k + 1.0) for k in range(4)]
-    return evaluate(items, {"continuity": Continuity(ContinuityConfig()), "cost": Cost(CostConfig())}).to_json()
+    metrics = {"continuity": Continuity(ContinuityConfig()), "cost": Cost(CostConfig())}
+    return evaluate(items, metrics, protocol=PROTOCOL).to_json()
 
 
 def full(picture):
@@ -99,7 +103,8 @@ def test_it_is_well_formed_and_complete(page):
         "N = 4 cases",
         "seed, train: 7",
         "device: cpu",
-        "ctgen-mini v1",
+        "Protocol recipe:<tiny> (",
+        "N = 4 cases; the recipe's own metrics.",
     ):
         assert text in parsed.seen
     for text in (

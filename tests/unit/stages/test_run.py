@@ -73,6 +73,15 @@ def test_all_stages_in_order_with_their_results(finished):
     assert not (result.folders["encode"] / "parts").exists()
 
 
+def test_the_metrics_are_named_after_the_recipe_and_not_after_a_protocol_of_the_bench(finished):
+    result = finished[0]
+    protocol = read(result.folders["evaluate"] / "metrics.json")["protocol"]
+    assert protocol["name"] == "recipe:tiny" and "version" not in protocol
+    assert protocol["name"] not in {shipped.name for shipped in Host.discover().protocols}
+    page = result.report.read_text(encoding="utf-8")
+    assert f"recipe:tiny ({protocol['hash'][:8]})" in page and "runs of the same list" in page
+
+
 def test_hooks_are_told_what_is_documented(finished):
     result, _, watcher = finished
     started = [call for call in watcher.calls if call[0] == "started"]
