@@ -47,9 +47,10 @@ def finish(
         # The atlas was averaged over the distance of the slices already.
         sigma = 0.42 * np.sqrt(scanner.slice_mm**2 - spacing_mm[0] ** 2) / spacing_mm[0]
         hu = np.asarray(ndimage.gaussian_filter1d(hu, sigma, axis=0, truncate=3.0))
-    if scanner.edge > 0:
+    edge = _edge(scanner, spacing_mm)
+    if edge > 0:
         for plane in hu:
-            plane += 1.2 * scanner.edge * (plane - _smooth(_framed(plane, _EDGE), _EDGE))
+            plane += 1.2 * edge * (plane - _smooth(_framed(plane, _EDGE), _EDGE))
     elif scanner.kernel == "soft":
         soft = _taps(0.7 * scanner.grain)
         for plane in hu:
@@ -115,8 +116,14 @@ def _taps(sigma: float) -> NDArray[np.float32]:
 
 _EDGE = _taps(0.8)
 """What a sharp kernel takes away, times its ``edge``."""
+_EDGE_MM = 1.6
 _FINE = _taps(1.2)
 """The same for its noise: it passes little at low frequencies, so that its noise is finer than white."""
+
+
+def _edge(scanner: Scanner, spacing_mm: Spacing) -> float:
+    """``scanner.edge``, of which voxels wider than ``_EDGE_MM`` average a part away."""
+    return scanner.edge * min(1.0, _EDGE_MM / (0.5 * (spacing_mm[1] + spacing_mm[2])))
 
 
 def _framed(plane: NDArray[np.float32], taps: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -142,7 +149,8 @@ def _add_noise(hu: NDArray[np.float32], build: Build, spacing_mm: Spacing, scann
     """Correlated in plane by ``scanner.grain`` voxels, between slices where they overlap; more in the middle of the body and in
     wide slices, less in air. Changes ``hu``."""
     grain = _taps(scanner.grain)
-    fine = min(0.85, 0.8 * scanner.edge)
+    edge = _edge(scanner, spacing_mm)
+    fine = min(0.85, 0.8 * edge)
     frame = len(grain) // 2 + (len(_FINE) // 2 if fine else 0)
     # The same weights as a picture: what becomes of one bright voxel tells by how much the variance falls.
     impulse = np.zeros((2 * frame + 1 + 2 * frame,) * 2, np.float32)
@@ -150,7 +158,7 @@ def _add_noise(hu: NDArray[np.float32], build: Build, spacing_mm: Spacing, scann
     between = np.exp(-0.5 / (0.35 * max(1.0, scanner.slice_mm / spacing_mm[0])) ** 2) if spacing_mm[0] < 4 else 0.0
     gain = float(np.sqrt((_grained(impulse, grain, fine) ** 2).sum(dtype=np.float64) * (1 + 2 * between**2)))
     # Photons fall off with the path through the body; 70,000 mm2 is a section at heart level.
-    slices = np.clip(np.sqrt(build.area_mm2 / 70_000), 0.7, 1.5) * (scanner.noise_hu / gain)
+    slices = np.clip(np.sqrt(build.area_mm2 / 70_000), 0.7, 1.5) * (scanner.noise_hu * (1 + 0.6 * edge) / gain)
     y = (np.arange(hu.shape[1]) - build.centre[0]) / build.half[0]
     x = (np.arange(hu.shape[2]) - build.centre[1]) / build.half[1]
     plane = (0.45 + 0.55 * np.exp(-((y[:, None] ** 2 + x[None, :] ** 2) / 0.7))).astype(np.float32)

@@ -68,6 +68,7 @@ class Scanner:
     kernel: str
     """"soft" | "standard" | "sharp"."""
     noise_hu: float
+    """Standard deviation in the middle of the chest; a sharp kernel adds to it."""
     grain: float
     """Correlation length of the noise in voxels."""
     couch: str
@@ -163,7 +164,7 @@ def draw_scanner(
         contrast=0.0 if not enhanced else faint if late else strength,
         phase="none" if not enhanced else "venous" if late else "arterial",
         kernel=kernel,
-        noise_hu=noise * (1 + 0.6 * edge),
+        noise_hu=noise,
         grain=grain,
         couch=model if shown else "none",
         slice_mm=round(step_mm * overlap, 2),

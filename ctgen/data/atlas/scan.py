@@ -20,7 +20,16 @@ from ctgen.data.atlas.findings.scene import Drawing, Facts, Scene
 from ctgen.data.atlas.image import Build, finish
 from ctgen.data.atlas.patient import Patient, Scanner, draw_patient, draw_scanner
 from ctgen.data.atlas.prevalence import draw_presence
-from ctgen.data.atlas.tissue import AIR_HU, Tissue, load_guides, load_tissue, tone_curve, venous_gain
+from ctgen.data.atlas.tissue import (
+    AIR_HU,
+    NEAR_BODY,
+    NEAR_IODINE,
+    Tissue,
+    load_guides,
+    load_tissue,
+    tone_curve,
+    venous_gain,
+)
 from ctgen.volume import Volume
 
 
@@ -120,15 +129,15 @@ def simulate(
 
 def _deform(
     seed: int, index: int, config: AtlasThoraxConfig, patient: Patient, heart_scale: float, contrast: float
-) -> tuple[Scene, NDArray[np.int32]]:
-    """The case's scene before any voxel is sampled, and the flat index of the nearest atlas voxel."""
+) -> tuple[Scene, NDArray[np.uint16]]:
+    """The case's scene before any voxel is sampled, and ``Tissue.cells`` at the nearest atlas voxel."""
     guides, tissue = load_guides(), load_tissue(config.spacing_mm)
     where = coordinates(
         seed, _who(index, config), patient, guides, heart_scale=heart_scale, size=config.size, spacing_mm=config.spacing_mm,
         atlas_shape=_shape(tissue.labels), atlas_spacing=tissue.spacing_mm,
     )  # fmt: skip
-    cells = _nearest(where, tissue.labels.shape)
-    return Scene(seed, index, config.spacing_mm, where, tissue.labels.ravel()[cells], tissue, guides, contrast), cells
+    cells = np.take(tissue.cells.ravel(), _nearest(where, tissue.labels.shape))
+    return Scene(seed, index, config.spacing_mm, where, cells.astype(np.uint8), tissue, guides, contrast), cells
 
 
 def _build(scene: Scene, patient: Patient) -> Build:
@@ -161,21 +170,22 @@ def _nearest(where: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.i
     return flat
 
 
-def _sample(scene: Scene, cells: NDArray[np.int32], patient: Patient, scanner: Scanner) -> NDArray[np.float32]:
+def _sample(scene: Scene, cells: NDArray[np.uint16], patient: Patient, scanner: Scanner) -> NDArray[np.float32]:
     """HU of this patient without findings: the atlas at ``scene.coordinates``, where there is body; air elsewhere."""
     tissue: Tissue = scene.tissue
     near = cells.ravel()
-    body = np.flatnonzero(tissue.near_body.ravel()[near])
+    body = np.flatnonzero(near & NEAR_BODY)
+    near = near[body]
     where = scene.coordinates.reshape(3, -1)[:, body]
     plain = ndimage.map_coordinates(tissue.plain, where, order=1, mode="nearest", output=np.float32)
     plain += 1024.5
     seen = tone_curve(patient)[np.clip(plain, 0, 4095).astype(np.int32)]
     if scene.contrast > 0:
-        bright = np.flatnonzero(tissue.near_iodine.ravel()[near[body]])
+        bright = np.flatnonzero(near & NEAR_IODINE)
         added = ndimage.map_coordinates(tissue.iodine, where[:, bright], order=1, mode="nearest", output=np.float32)
         seen[bright] += np.float32(scene.contrast) * added
         if scanner.phase == "venous":
-            seen += venous_gain(tissue)[tissue.labels.ravel()[near[body]]]
-    hu = np.full(near.shape, AIR_HU, np.float32)
+            seen += venous_gain(tissue)[near.astype(np.uint8)]
+    hu = np.full(cells.size, AIR_HU, np.float32)
     hu[body] = seen
     return hu.reshape(scene.shape)

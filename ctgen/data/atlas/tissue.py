@@ -19,6 +19,7 @@ LOBES = ("upper_lobe_left", "lower_lobe_left", "upper_lobe_right", "middle_lobe_
 AIR_HU = -1000
 PAD = 40
 """Columns added on each side: the real scan's field of view cuts the shoulders off."""
+NEAR_BODY, NEAR_IODINE = 256, 512
 _EDGE = 3
 _UNENHANCED_HU = 45
 
@@ -32,8 +33,8 @@ class Tissue:
     iodine: NDArray[np.int16]
     """HU that contrast adds."""
     labels: NDArray[np.uint8]
-    near_body: NDArray[np.bool_]
-    near_iodine: NDArray[np.bool_]
+    cells: NDArray[np.uint16]
+    """``labels``, and ``NEAR_BODY`` and ``NEAR_IODINE`` in the bits above: a case looks all up at once."""
     names: dict[int, str]
     spacing_mm: tuple[float, float, float]
 
@@ -127,7 +128,8 @@ def load_tissue(spacing_mm: tuple[float, float, float]) -> Tissue:
     iodine = np.rint(ndimage.gaussian_filter(iodine.astype(np.float32), sigma, truncate=3)).astype(np.int16)
     near_body = ndimage.binary_dilation(labels > 0, iterations=4)
     near_iodine = ndimage.binary_dilation(iodine > 2, iterations=2)
-    return Tissue(plain, iodine, labels, near_body, near_iodine, atlas.names, own)
+    cells = (labels + NEAR_BODY * near_body.astype(np.uint16) + NEAR_IODINE * near_iodine.astype(np.uint16)).astype(np.uint16)
+    return Tissue(plain, iodine, labels, cells, atlas.names, own)
 
 
 @lru_cache(maxsize=1)

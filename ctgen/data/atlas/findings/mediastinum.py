@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ctgen.data.atlas.findings.scene import Box, Scene
+from ctgen.data.atlas.findings.scene import Box, Scene, box_of
 from ctgen.data.atlas.landmarks import load_landmarks
 
 Array = NDArray[Any]
@@ -44,8 +44,11 @@ def outside_mm(scene: Scene, mask: NDArray[np.bool_], *, smooth_mm: float = 1.5,
         near = ndimage.distance_transform_edt(~small, sampling=steps) <= close_mm
         small = small | (ndimage.distance_transform_edt(near, sampling=steps) > close_mm)
     away = ndimage.distance_transform_edt(~small, sampling=steps)
-    within = ndimage.distance_transform_edt(small, sampling=steps)
-    signed = np.where(small, half - within, away - half).astype(np.float32)
+    signed = (away - half).astype(np.float32)
+    # Inside, nothing farther than the mask's own box counts, and mostly that is a small part.
+    part = box_of(small, 1) or (slice(None),) * 3
+    within = ndimage.distance_transform_edt(small[part], sampling=steps)
+    np.copyto(signed[part], (half - within).astype(np.float32), where=small[part])
     signed = ndimage.gaussian_filter(signed, [smooth_mm / step for step in steps], mode="nearest")
     for axis, (stride, count) in enumerate(zip(strides, mask.shape, strict=True)):
         if stride > 1:

@@ -143,7 +143,7 @@ def axial_mm(mask: NDArray[np.bool_], scene: Scene) -> int:
     return round(float(max(mask.any(2).sum(1).max() * scene.spacing_mm[1], mask.any(1).sum(1).max() * scene.spacing_mm[2])))
 
 
-def lobules(scene: Scene, box: Box) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+def lobules(scene: Scene, box: Box) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.float32]]:
     """Of each voxel: its secondary lobule, the one beside it, and the distance (mm of the atlas) to the septum between them.
 
     Lobules are -1 outside the lungs. Numbers are below ``len(load_lobules().points)``.
