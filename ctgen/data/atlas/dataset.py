@@ -15,7 +15,7 @@ from ctgen.data.atlas.scan import Simulated, simulate
 from ctgen.errors import ConfigError
 from ctgen.interfaces import Case, Origin, Skipped, Split
 
-SIMULATOR = 3
+SIMULATOR = 4
 """Raise with every change that changes a case."""
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 class Speaker:
@@ -16,7 +19,7 @@ class Speaker:
     def chance(self, probability: float) -> bool:
         return bool(self.rng.uniform() < probability)
 
-    def shuffled(self, items: Sequence[str]) -> list[str]:
+    def shuffled(self, items: Sequence[T]) -> list[T]:
         return [items[int(position)] for position in self.rng.permutation(len(items))]
 
     def say(self, *templates: str, **slots: object) -> str:

@@ -6,81 +6,58 @@ from ctgen.data.atlas.grammar import Speaker
 from ctgen.data.atlas.reports.words import NOT_SEEN, About
 
 
-def central_airways(say: Speaker, about: About) -> list[str]:
-    return [
-        say.say(
-            "[the |]trachea and [both |the |]main bronchi are [open|patent|clear]",
-            "[the |]trachea is in the midline[, and both main bronchi are [open|patent]|]",
-            "no [obstruction|occlusive pathology|narrowing] " + NOT_SEEN + " in the trachea [or|and] [both |]main bronchi",
-            "the lumen of the trachea and of [both |the |]main bronchi is [open|preserved|clear]",
-            "central airways are [patent|open|of normal calibre]",
+def central_airways(say: Speaker, about: About) -> str:
+    return say.say(
+        "[the |]trachea and [both |the |]main bronchi are [open|patent|clear]",
+        "[the |]trachea is in the midline[, and both main bronchi are [open|patent]|]",
+        "no [obstruction|occlusive pathology|narrowing] " + NOT_SEEN + " in the trachea [or|and] [both |]main bronchi",
+        "the lumen of the trachea and of [both |the |]main bronchi is [open|preserved|clear]",
+        "central airways are [patent|open|of normal calibre]",
+    )
+
+
+def enhancement(say: Speaker, about: About) -> str:
+    if about.scanner.contrast == 0:
+        return say.say(
+            "mediastinal [structures|vessels] [could not be|cannot be] evaluated [optimally|fully] [without contrast|in "
+            "a non-contrast study]",
+            "evaluation of the mediastinum [and hila |]is limited [because no contrast was given|in this unenhanced study]",
         )
-    ]
+    return say.say(
+        "[mediastinal |central |]vessels [enhance normally|show normal enhancement|fill evenly with contrast]",
+        "the aorta and the central pulmonary arteries are [well enhanced|filled with contrast]",
+    )
 
 
-def enhancement(say: Speaker, about: About) -> list[str]:
-    out = []
-    scanner = about.scanner
-    if scanner.contrast == 0 and say.chance(0.6):
-        out.append(
-            say.say(
-                "mediastinal [structures|vessels] [could not be|cannot be] evaluated [optimally|fully] [without contrast|in "
-                "a non-contrast study]",
-                "evaluation of the mediastinum [and hila |]is limited [because no contrast was given|in this unenhanced study]",
-            )
-        )
-    elif scanner.contrast > 0 and say.chance(0.5):
-        out.append(
-            say.say(
-                "[mediastinal |central |]vessels [enhance normally|show normal enhancement|fill evenly with contrast]",
-                "the aorta and the central pulmonary arteries are [well enhanced|filled with contrast]",
-            )
-        )
-    return out
+def vessels(say: Speaker, about: About) -> str:
+    return say.say(
+        "[the |]calibre of the [mediastinal great vessels|thoracic aorta and pulmonary arteries|great vessels] is "
+        "[normal|natural|preserved]",
+        "the [thoracic |ascending and descending |]aorta is [of normal width|not dilated|normal in calibre]",
+        "mediastinal main vascular structures are [normal|of normal width]",
+        "no [dilatation|aneurysm] of the thoracic aorta " + NOT_SEEN,
+    )
 
 
-def vessels(say: Speaker, about: About) -> list[str]:
-    out = []
-    if say.chance(0.8):
-        out.append(
-            say.say(
-                "[the |]calibre of the [mediastinal great vessels|thoracic aorta and pulmonary arteries|great vessels] is "
-                "[normal|natural|preserved]",
-                "the [thoracic |ascending and descending |]aorta is [of normal width|not dilated|normal in calibre]",
-                "mediastinal main vascular structures are [normal|of normal width]",
-                "no [dilatation|aneurysm] of the thoracic aorta " + NOT_SEEN,
-            )
-        )
-    return out
+def abdomen(say: Speaker, about: About) -> str:
+    return say.say(
+        "[upper abdominal organs|the upper abdominal organs included in the sections|visible upper abdominal "
+        "organs] are [normal|unremarkable]",
+        "no [significant |]abnormality "
+        + NOT_SEEN
+        + " in the [upper abdomen|upper abdominal sections|included part of the abdomen]",
+        "in the upper abdominal sections, [liver and spleen are|the included organs are] [normal|unremarkable]",
+        "[the |]adrenal glands are [normal|not enlarged]",
+    )
 
 
-def abdomen(say: Speaker, about: About) -> list[str]:
-    if not say.chance(0.8):
-        return []
-    return [
-        say.say(
-            "[upper abdominal organs|the upper abdominal organs included in the sections|visible upper abdominal "
-            "organs] are [normal|unremarkable]",
-            "no [significant |]abnormality "
-            + NOT_SEEN
-            + " in the [upper abdomen|upper abdominal sections|included part of the abdomen]",
-            "in the upper abdominal sections, [liver and spleen are|the included organs are] [normal|unremarkable]",
-            "[the |]adrenal glands are [normal|not enlarged]",
-        )
-    ]
-
-
-def bones(say: Speaker, about: About) -> list[str]:
-    if not say.chance(0.8):
-        return []
-    return [
-        say.say(
-            "no lytic or [sclerotic|destructive] lesion " + NOT_SEEN + " in the [bones|bone structures]",
-            "[bone structures|bones] in the [study area|field of view] are [normal|intact|unremarkable]",
-            "vertebral body heights are preserved[, and no fracture " + NOT_SEEN + "|]",
-            "no destructive bone lesion[ or fracture|] " + NOT_SEEN,
-        )
-    ]
+def bones(say: Speaker, about: About) -> str:
+    return say.say(
+        "no lytic or [sclerotic|destructive] lesion " + NOT_SEEN + " in the [bones|bone structures]",
+        "[bone structures|bones] in the [study area|field of view] are [normal|intact|unremarkable]",
+        "vertebral body heights are preserved[, and no fracture " + NOT_SEEN + "|]",
+        "no destructive bone lesion[ or fracture|] " + NOT_SEEN,
+    )
 
 
 def clinical(say: Speaker, about: About) -> str:

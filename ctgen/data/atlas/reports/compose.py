@@ -4,50 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ctgen.data.atlas.config import FINDINGS
 from ctgen.data.atlas.grammar import Speaker
 from ctgen.data.atlas.patient import Patient, Scanner
 from ctgen.data.atlas.reports import boilerplate
-from ctgen.data.atlas.reports.registry import DENIERS, TELLERS
+from ctgen.data.atlas.reports.impressions import impressions
+from ctgen.data.atlas.reports.length import Lengths, Remark, fitted, paired
+from ctgen.data.atlas.reports.normal import normals
+from ctgen.data.atlas.reports.registry import DENIERS, TELLERS, deniable
 from ctgen.data.atlas.reports.words import NOT_SEEN, About, Row, Rows
 from ctgen.interfaces import Report
 
-Part = Callable[[Speaker, About], list[str]]
-
-
-def finding(name: str, denied: float, *, elsewhere: bool = False) -> Part:
-    """Tells the finding if the case has it (unless that is told ``elsewhere``), or denies it with probability ``denied``."""
-
-    def part(say: Speaker, about: About) -> list[str]:
-        if rows := about.found.get(name):
-            return [] if elsewhere else TELLERS[name].present(say, rows, about)
-        if not _deniable(name, about) or (denied < 1 and not say.chance(denied)):
-            return []
-        return [DENIERS[name].absent(say, about)]
-
-    return part
-
-
-_ALWAYS_DENIABLE = frozenset(
-    (
-        "pericardial_effusion",
-        "lymphadenopathy",
-        "hiatal_hernia",
-        "medical_material",
-        "bronchiectasis",
-        "peribronchial_thickening",
-        "interlobular_septal_thickening",
-        "mosaic_attenuation_pattern",
-        "atelectasis",
-    )
-)
-"""Denied also by data sets that cannot have them."""
-
-
-def _deniable(name: str, about: About) -> bool:
-    return name in about.kinds or name in _ALWAYS_DENIABLE
-
+FINDINGS_LENGTH = Lengths((105, 145), (6.1, 6.4), (9.0, 10.5))
+IMPRESSIONS_LENGTH = Lengths((22, 42), (7.4, 8.0), (4.5, 6.0))
+"""Nearly all that is ever found can be told in the least."""
 
 IN_LUNGS = (
     "emphysema",
@@ -62,63 +34,62 @@ IN_LUNGS = (
     "interlobular_septal_thickening",
 )
 """What makes lungs not clear; told in the section of the lungs."""
-_DENIED_IN_LUNGS = ("emphysema", "consolidation", "lung_nodule", "lung_opacity", "pulmonary_fibrotic_sequela")
-_RARELY_DENIED: tuple[Part, ...] = (
-    finding("interlobular_septal_thickening", 0.12, elsewhere=True),
-    finding("mosaic_attenuation_pattern", 0.08, elsewhere=True),
-)
-
-
-def _lungs(say: Speaker, about: About) -> list[str]:
-    sick = [name for name in IN_LUNGS if about.found.get(name)]
-    deniable = [name for name in _DENIED_IN_LUNGS if name not in sick and _deniable(name, about)]
-    if not sick:
-        out = [boilerplate.clear_lungs(say)]
-        out += [DENIERS[name].absent(say, about) for name in say.shuffled(deniable) if say.chance(0.4)]
-        if not about.found.get("pleural_effusion") and say.chance(0.25):
-            out.append(DENIERS["atelectasis"].absent(say, about))
-        return out
-    out = [boilerplate.lung_window(say)] if say.chance(0.4) else []
-    for name in say.shuffled(sick):
-        out += TELLERS[name].present(say, about.found[name], about)
-    out += [DENIERS[name].absent(say, about) for name in say.shuffled(deniable) if say.chance(0.55)]
-    if "atelectasis" in about.kinds and "atelectasis" not in sick and say.chance(0.25):
-        out.append(DENIERS["atelectasis"].absent(say, about))
-    for part in _RARELY_DENIED:
-        out += part(say, about)
-    return out
-
-
-def _pneumothorax(say: Speaker, about: About) -> list[str]:
-    if not about.found.get("pleural_effusion") or not say.chance(0.3):
-        return []
-    return [say.say("no pneumothorax " + NOT_SEEN, "there is no pneumothorax")]
-
-
-SECTIONS: dict[str, tuple[Part, ...]] = {
-    "airways": (
-        boilerplate.central_airways,
-        finding("bronchiectasis", 0.2, elsewhere=True),
-        finding("peribronchial_thickening", 0.12, elsewhere=True),
-    ),
-    "heart": (
-        finding("cardiomegaly", 1.0),
-        finding("pericardial_effusion", 0.7),
-        finding("coronary_artery_wall_calcification", 0.4),
-    ),
-    "mediastinum": (
-        boilerplate.enhancement,
-        boilerplate.vessels,
-        finding("arterial_wall_calcification", 0.35),
-        finding("lymphadenopathy", 0.85),
-        finding("hiatal_hernia", 0.55),
-        finding("medical_material", 0.1),
-    ),
-    "lungs": (_lungs,),
-    "pleura": (finding("pleural_effusion", 1.0), _pneumothorax),
-    "abdomen": (boilerplate.abdomen,),
-    "bones": (boilerplate.bones,),
+DENIED: dict[str, dict[str, float]] = {
+    "airways": {"bronchiectasis": 0.2, "peribronchial_thickening": 0.12},
+    "heart": {"cardiomegaly": 0.95, "pericardial_effusion": 0.7, "coronary_artery_wall_calcification": 0.4},
+    "mediastinum": {
+        "arterial_wall_calcification": 0.35,
+        "lymphadenopathy": 0.85,
+        "hiatal_hernia": 0.55,
+        "medical_material": 0.1,
+    },
+    "lungs": {
+        "emphysema": 0.5,
+        "consolidation": 0.5,
+        "lung_nodule": 0.5,
+        "atelectasis": 0.25,
+        "lung_opacity": 0.5,
+        "pulmonary_fibrotic_sequela": 0.5,
+        "mosaic_attenuation_pattern": 0.08,
+        "interlobular_septal_thickening": 0.12,
+    },
+    "pleura": {"pleural_effusion": 0.95},
+    "abdomen": {},
+    "bones": {},
 }
+"""Where each finding is denied, and how usual that is."""
+OPENINGS: dict[str, dict[Callable[[Speaker, About], str], float]] = {
+    "airways": {boilerplate.central_airways: 0.95},
+    "mediastinum": {boilerplate.enhancement: 0.55, boilerplate.vessels: 0.8},
+    "abdomen": {boilerplate.abdomen: 0.8},
+    "bones": {boilerplate.bones: 0.8},
+}
+_NORMAL = 0.1
+
+
+def section(name: str, say: Speaker, about: About) -> list[Remark]:
+    """All that can be said of a region, in order; found ones always are."""
+    out = [Remark(partial(tell, say, about), usual) for tell, usual in OPENINGS.get(name, {}).items()]
+    denials = [
+        Remark(partial(DENIERS[denied].absent, say, about), usual)
+        for denied, usual in DENIED[name].items()
+        if deniable(denied, about)
+    ]
+    if name == "lungs":
+        sick = say.shuffled([found for found in IN_LUNGS if about.found.get(found)])
+        tell, usual = (boilerplate.lung_window, 0.4) if sick else (boilerplate.clear_lungs, 1.0)
+        out.append(Remark(partial(tell, say), usual))
+        denials = say.shuffled(denials)
+    else:
+        sick = [found for found in DENIED[name] if about.found.get(found) and found not in IN_LUNGS]
+    out += [Remark(partial(_told, found, say, about)) for found in sick]
+    if name == "pleura" and sick:
+        denials.append(Remark(partial(say.say, "no pneumothorax " + NOT_SEEN, "there is no pneumothorax"), 0.3))
+    return out + paired(say, denials + normals(name, _NORMAL, say, about))
+
+
+def _told(name: str, say: Speaker, about: About) -> str:
+    return " ".join(TELLERS[name].present(say, about.found[name], about))
 
 
 def write_report(
@@ -132,6 +103,7 @@ def write_report(
     kinds: Sequence[str] = FINDINGS,
 ) -> Report:
     """``rows`` as ``facts.listed`` gives them; ``ratio`` is the cardiothoracic ratio; ``kinds`` as in the config."""
+    long, short = FINDINGS_LENGTH.draw(speaker), IMPRESSIONS_LENGTH.draw(speaker)
     found: Rows = defaultdict(list)
     for row in rows:
         found[row["name"]].append(row)
@@ -140,16 +112,9 @@ def write_report(
     chest = speaker.shuffled(["lungs", "pleura"])
     order = [*chest, *order] if speaker.chance(0.35) else [*order, *chest]
     order += ["abdomen", "bones"] if speaker.chance(0.75) else ["bones", "abdomen"]
-    sentences = [sentence for section in order for part in SECTIONS[section] for sentence in part(speaker, about)]
     return Report(
-        findings=" ".join(sentences),
-        impressions=_impressions(speaker, about),
+        findings=fitted(speaker, [remark for name in order for remark in section(name, speaker, about)], long),
+        impressions=impressions(speaker, about, short),
         clinical_information=boilerplate.clinical(speaker, about),
         technique=boilerplate.technique(speaker, about),
     )
-
-
-def _impressions(say: Speaker, about: About) -> str:
-    told = [(teller, about.found[name]) for name, teller in TELLERS.items() if about.found.get(name)]
-    lines = [line for teller, rows in told for line in teller.impression(say, rows, about)]
-    return " ".join(say.shuffled(lines)) if lines else boilerplate.nothing(say)

@@ -98,3 +98,27 @@ _ALL: tuple[Denier, ...] = (
     interlobular_septal_thickening,
 )
 DENIERS: dict[str, Denier] = {module.NAME: module for module in _ALL}
+
+_ALWAYS_DENIABLE = frozenset(
+    (
+        "pericardial_effusion",
+        "lymphadenopathy",
+        "hiatal_hernia",
+        "medical_material",
+        "bronchiectasis",
+        "peribronchial_thickening",
+        "interlobular_septal_thickening",
+        "mosaic_attenuation_pattern",
+        "atelectasis",
+    )
+)
+"""Denied also by data sets that cannot have them."""
+
+
+def deniable(name: str, about: About) -> bool:
+    """The case does not have the finding, and it is known that it does not."""
+    if about.found.get(name):
+        return False
+    if name == "atelectasis" and about.found.get("pleural_effusion"):
+        return name in about.kinds
+    return name in about.kinds or name in _ALWAYS_DENIABLE
