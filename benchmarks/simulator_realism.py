@@ -1,9 +1,11 @@
-"""How ``atlas-thorax`` compares with real scans: ``python benchmarks/simulator_realism.py FOLDER [--cases 3] [--people 200]``.
+"""How ``atlas-thorax`` compares with real scans: ``python benchmarks/simulator_realism.py FOLDER [--cases 8] [--people 200]``.
 
-FOLDER holds chest CT as NIfTI. Per scan, and for cases simulated at its spacing: HU of tissues (peaks and medians that need
-no labels), slope of the noise power spectrum in plane, difference from slice to slice. Then how much people differ
-(coefficient of variation over ``--people`` seeds), and MS-SSIM between random pairs and between the same patient with and
-without a consolidation.
+FOLDER holds chest CT as NIfTI. Per scan: what ``scan_measures.py`` measures (without labels, the same on both sides), and mean
+and range of the same over ``--cases`` simulated people at its spacing; of a scan without lung, over the lowest 9 cm of theirs.
+Each has another scanner, whose kernel and contrast are of the real scan's kind: the kernel by the slope of the noise's
+spectrum, the contrast by the blood (any, where no blood can be measured). Then, per measure, for how many scans they agree, and
+for which not; how much people differ (coefficient of variation over ``--people`` seeds), and MS-SSIM between random pairs and
+between the same patient with and without a consolidation. ``-o`` writes a table in Markdown.
 """
 
 from __future__ import annotations
@@ -13,110 +15,139 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+from collections.abc import Iterator
+from itertools import count as count_from
 from pathlib import Path
 
 import numpy as np
+from scan_measures import measures
 from scipy import ndimage
 
 from ctgen.data.atlas.config import FINDINGS, AtlasThoraxConfig
+from ctgen.data.atlas.dataset import SIMULATOR
 from ctgen.data.atlas.draws import stream
-from ctgen.data.atlas.patient import draw_patient
+from ctgen.data.atlas.patient import draw_patient, draw_scanner
 from ctgen.data.atlas.scan import _deform, simulate
 from ctgen.volume.io import read_volume
+from ctgen.volume.orient import to_canonical
 
 HEALTHY = dict.fromkeys(FINDINGS, False)
+ORGANS = ("air", "lung", "fat", "muscle", "blood", "liver", "bone")
+FACTOR = 1.5
+OCTAVES = np.log(0.45 / 0.1) / 2
+"""Half the band in which the slope of the noise is found, as a logarithm."""
 
 
-def body_of(hu: np.ndarray) -> np.ndarray:
-    """The largest piece denser than fat, filled slice by slice."""
-    pieces, _ = ndimage.label(ndimage.binary_opening(hu > -300, iterations=2))
-    core = pieces == np.bincount(pieces[pieces > 0]).argmax()
-    return np.stack([ndimage.binary_fill_holes(ndimage.binary_closing(plane, iterations=2)) for plane in core])
+HEAD = """# Real scans and simulated ones
+
+Medians and peaks of tissues in HU, slope of the noise's power spectrum in plane, mean difference from slice to slice in the
+body (HU); `benchmarks/scan_measures.py` says how each is found without labels, in real and simulated scans alike. Below each
+real scan: {cases} simulated people at its spacing, with scanners whose kernel and contrast are of its kind; where a scan shows
+no lung, the lowest 9 cm of them. nan: the scan does not show it. A factor of 1.5 in the noise's power is a difference of 0.54
+in slope: the power then differs by no more than that anywhere in the band.
+`python benchmarks/simulator_realism.py FOLDER -o FILE`, simulator {simulator}.
+
+```
+"""
 
 
-def peak(values: np.ndarray, low: float, high: float) -> float:
-    """The most frequent HU within a window, of a smoothed histogram."""
-    counts, edges = np.histogram(values, np.arange(low, high + 1, 4.0))
-    return float(edges[ndimage.gaussian_filter1d(counts.astype(float), 2.0).argmax()] + 2)
+def kernel_of(slope: float) -> str:
+    return "sharp" if slope > 0 else "standard" if slope > -1.3 else "soft"
 
 
-def tissues(hu: np.ndarray) -> dict[str, float]:
-    body = body_of(hu)
-    inside = ndimage.binary_erosion(body, iterations=2)
-    lung = ndimage.binary_erosion(inside & (hu < -500) & (hu > -975), np.ones((1, 3, 3)), iterations=2)
-    values = hu[inside]
-    windpipe = hu[inside & (hu < -975)]
-    return {
-        "airways": float(np.median(windpipe)) if len(windpipe) > 50 else np.nan,
-        "lung": float(np.median(hu[lung])) if lung.sum() > 500 else np.nan,
-        "fat": peak(values, -160, -40),
-        "muscle": peak(values, 0, 100),
-        "bright": float(np.median(values[values > 200])) if (values > 200).sum() > 200 else np.nan,
-    }
+def phase_of(blood: float) -> str | None:
+    return None if np.isnan(blood) else "none" if blood < 75 else "venous" if blood < 200 else "arterial"
 
 
-def noise_slope(hu: np.ndarray, side: int = 16) -> float:
-    """Slope of log power over log frequency, 0.1 to 0.45 cycles per voxel, in the flattest soft-tissue squares."""
-    squares = []
-    for plane in hu[:: max(1, hu.shape[0] // 24)].astype(float):
-        for y in range(0, plane.shape[0] - side, side // 2):
-            for x in range(0, plane.shape[1] - side, side // 2):
-                part = plane[y : y + side, x : x + side]
-                if part.min() > -200 and part.max() < 260:
-                    squares.append(part)
-    if len(squares) < 20:
-        return float("nan")
-    stack = np.stack(squares)
-    grid = np.linspace(-1, 1, side)
-    for along in (grid[:, None] + 0 * grid, grid + 0 * grid[:, None], grid[:, None] * grid, grid[:, None] ** 2 + 0 * grid):
-        along = along - along.mean()
-        stack = stack - stack.mean((1, 2), keepdims=True)
-        stack = stack - (stack * along).sum((1, 2), keepdims=True) / (along**2).sum() * along
-    flat = stack[np.argsort(stack.std((1, 2)))[: max(20, len(stack) // 8)]]
-    window = np.hanning(side)[:, None] * np.hanning(side)
-    power = (np.abs(np.fft.fft2(flat * window)) ** 2).mean(0)
-    radius = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side))
-    use = (radius > 0.1) & (radius < 0.45)
-    return float(np.polyfit(np.log(radius[use]), np.log(power[use]), 1)[0])
+def alike(config: AtlasThoraxConfig, kernel: str, phase: str | None) -> Iterator[int]:
+    """Cases whose scanner has this kernel and phase."""
+    for index in count_from():
+        scanner = draw_scanner(
+            0, index, contrast=config.contrast, couch=config.table, noise_hu=config.noise_hu, step_mm=config.spacing_mm[0],
+            circle=config.circle, motion=config.motion,
+        )  # fmt: skip
+        if scanner.kernel == kernel and phase in (None, scanner.phase):
+            yield index
 
 
-def slice_difference(hu: np.ndarray) -> float:
-    """Mean absolute HU between neighbouring slices, in the body."""
-    body = body_of(hu)
-    both = body[1:] & body[:-1]
-    return float(np.abs(np.diff(hu.astype(np.float32), axis=0))[both].mean())
+def row(name: str, values: dict[str, float], digits: int = 1) -> str:
+    return f"{name[:44]:44s}" + "".join(f"{value:10.{2 if key == 'nps slope' else digits}f}" for key, value in values.items())
 
 
-def row(name: str, values: list[dict[str, float]]) -> str:
-    keys = values[0]
-    cells = [np.array([value[key] for value in values], float) for key in keys]
-    return f"{name[:44]:44s}" + "".join(f"{np.nanmean(cell) if not np.isnan(cell).all() else np.nan:10.2f}" for cell in cells)
+def agrees(key: str, real: float, made: float) -> bool:
+    """Within the factor, over all of the band for the noise's power."""
+    if key == "nps slope":
+        return abs(real - made) * OCTAVES <= np.log(FACTOR)
+    return bool(1 / FACTOR <= real / made <= FACTOR)
 
 
-def measures(hu: np.ndarray) -> dict[str, float]:
-    hu = np.maximum(hu, -1024)
-    return {**tissues(hu), "nps slope": noise_slope(hu), "slices": slice_difference(hu)}
-
-
-def compare(folder: Path, cases: int) -> None:
-    first = True
+def compare(folder: Path, cases: int) -> list[str]:
+    """Lines of the table and of what follows from it."""
+    lines: list[str] = []
+    names: list[str] = []
+    reals, means, lows, highs = [], [], [], []
     for path in sorted(folder.glob("*.nii.gz")):
-        volume = read_volume(path)
-        real = measures(np.asarray(volume.hu))
-        if first:
-            print(f"{'':44s}" + "".join(f"{key:>10s}" for key in real))
-            first = False
-        print(row(path.name.removesuffix(".nii.gz"), [real]))
+        volume, _ = to_canonical(read_volume(path))
         spacing = volume.spacing_mm
-        size = tuple(
-            max(8, min(n, int(reach / step))) for n, step, reach in zip(volume.shape, spacing, (285, 380, 380), strict=True)
-        )
+        real = measures(np.asarray(volume.hu), spacing)
+        shape = volume.shape
+        kept = slice(None)
+        if np.isnan(real["lung"]):
+            # The abdomen: the lowest slices of a whole chest.
+            kept = slice(0, min(shape[0], int(90 / spacing[0])))
+            shape = (10_000, *shape[1:])
+        size = tuple(max(8, min(n, int(reach / step))) for n, step, reach in zip(shape, spacing, (285, 380, 380), strict=True))
         config = AtlasThoraxConfig(size=size, spacing_mm=spacing, prevalence=0.0, circle=0.0)
-        made = [measures(simulate(0, index, config).volume.hu) for index in range(cases)]
-        print(row(f"  simulated, {spacing[0]:.2g} x {spacing[1]:.2g} mm", made))
+        kernel, phase = kernel_of(real["nps slope"]), phase_of(real["blood"])
+        chosen = alike(config, kernel, phase)
+        made = [measures(np.asarray(simulate(0, next(chosen), config).volume.hu)[kept], spacing) for _ in range(cases)]
+        table = {key: np.array([one[key] for one in made]) for key in real}
+        shown = {key: values[~np.isnan(values)] for key, values in table.items()}
+        mean, low, high = (
+            {key: float(of(values)) if len(values) else float("nan") for key, values in shown.items()}
+            for of in (np.mean, lambda values: np.percentile(values, 5), lambda values: np.percentile(values, 95))
+        )
+        if not names:
+            lines.append(f"{'':44s}" + "".join(f"{key:>10s}" for key in real))
+        names.append(path.name.removesuffix(".nii.gz"))
+        lines += [
+            row(names[-1], real),
+            row(f"  simulated, {spacing[0]:.2g} x {spacing[1]:.2g} mm, {kernel}, {phase or 'any phase'}", mean),
+            row("  5 %", low),
+            row("  95 %", high),
+        ]
+        print("\n".join(lines[-4:]), flush=True)
+        for found, value in zip((reals, means, lows, highs), (real, mean, low, high), strict=True):
+            found.append(value)
+    return [*lines, "", *verdicts(names, reals, means, lows, highs)]
 
 
-def people(count: int) -> None:
+def verdicts(
+    names: list[str],
+    reals: list[dict[str, float]],
+    means: list[dict[str, float]],
+    lows: list[dict[str, float]],
+    highs: list[dict[str, float]],
+) -> list[str]:
+    """A line per measure: for how many of the scans that show it, and the names of the others."""
+    lines = []
+    for key in reals[0]:
+        both = [at for at in range(len(names)) if not np.isnan(reals[at][key]) and not np.isnan(means[at][key])]
+        spread = [real[key] for real in reals if not np.isnan(real[key])]
+        covered = [at for at in both if lows[at][key] <= reals[at][key] <= highs[at][key]]
+        if key in ORGANS:
+            near = [at for at in both if min(spread) <= means[at][key] <= max(spread)]
+            text = "simulated mean within the spread of the real scans"
+        else:
+            near = [at for at in both if agrees(key, reals[at][key], means[at][key])]
+            text = f"simulated mean within a factor of {FACTOR}"
+        for title, met in ((text, near), ("real value within 5 to 95 % of the simulated", covered)):
+            others = [names[at] for at in both if at not in met]
+            lines.append(f"{key}: {title}: {len(met)} of {len(both)}" + (f"; not {', '.join(others)}" if others else ""))
+    return lines
+
+
+def people(count: int) -> list[str]:
     """Volume of the lungs, width of heart and body: of the whole patient, not of what a field of view shows."""
     step = 6.0
     config = AtlasThoraxConfig(size=(48, 96, 104), spacing_mm=(step, step, step))
@@ -129,9 +160,11 @@ def people(count: int) -> None:
         sizes["lung volume (l)"].append(scene.of("lung_").sum() * step**3 / 1e6)
         sizes["heart width (mm)"].append(float(np.ptp(np.flatnonzero(heart.any((0, 1))))) * step)
         sizes["body width (mm)"].append(float(np.ptp(np.flatnonzero((scene.labels[level] > 0).any(0)))) * step)
+    lines = []
     for name, values in sizes.items():
         spread = np.std(values) / np.mean(values)
-        print(f"{name}: {np.mean(values):.3g} ({np.min(values):.3g} ... {np.max(values):.3g}), CV {spread:.1%}")
+        lines.append(f"{name}: {np.mean(values):.3g} ({np.min(values):.3g} ... {np.max(values):.3g}), CV {spread:.1%}")
+    return lines
 
 
 def ms_ssim(one: np.ndarray, two: np.ndarray, scales: int = 3) -> float:
@@ -150,7 +183,7 @@ def ms_ssim(one: np.ndarray, two: np.ndarray, scales: int = 3) -> float:
     return total
 
 
-def pairs(count: int) -> None:
+def pairs(count: int) -> str:
     config = AtlasThoraxConfig(size=(64, 84, 84), spacing_mm=(4.5, 4.5, 4.5))
     well = [simulate(0, index, config, present=HEALTHY).volume.hu for index in range(count)]
     ill = [simulate(0, index, config, present={**HEALTHY, "consolidation": True}).volume.hu for index in range(count)]
@@ -158,21 +191,25 @@ def pairs(count: int) -> None:
     chosen = [rng.choice(count, 2, replace=False) for _ in range(2 * count)]
     random = [ms_ssim(well[a], well[b]) for a, b in chosen]
     same = [ms_ssim(a, b) for a, b in zip(well, ill, strict=True)]
-    print(f"MS-SSIM: random pairs {np.mean(random):.3f} (at most {np.max(random):.3f}), ", end="")
-    print(f"with and without a consolidation {np.mean(same):.3f} (at least {np.min(same):.3f})")
+    return (
+        f"MS-SSIM: random pairs {np.mean(random):.3f} (at most {np.max(random):.3f}), "
+        f"with and without a consolidation {np.mean(same):.3f} (at least {np.min(same):.3f})"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="real scans; without it only the simulated people are compared")
-    parser.add_argument("--cases", type=int, default=3, help="simulated per scan")
+    parser.add_argument("--cases", type=int, default=8, help="simulated per scan")
     parser.add_argument("--people", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("-o", "--out", type=Path, help="a file in Markdown")
     given = parser.parse_args()
-    if given.folder is not None:
-        compare(given.folder, given.cases)
-    people(given.people)
-    pairs(given.pairs)
+    lines = compare(given.folder, given.cases) if given.folder is not None else []
+    lines += ["", *people(given.people), pairs(given.pairs)]
+    print("\n".join(lines))
+    if given.out is not None:
+        given.out.write_text(HEAD.format(cases=given.cases, simulator=SIMULATOR) + "\n".join(lines) + "\n```\n")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class AtlasThoraxConfig(ComponentConfig):
     table: Probability = 0.85
     """Fraction of scans that show the couch."""
     noise_hu: tuple[Annotated[float, Field(ge=0.0)], Annotated[float, Field(ge=0.0)]] = (6.0, 22.0)
-    """Range of the noise's standard deviation in the middle of the chest; sharp kernels add up to two thirds."""
+    """Range of the noise's standard deviation in the middle of the chest; the sharpest kernels double it."""
     circle: Probability = 0.15
     """Fraction of scans that end at the circle within the field of view; -1024 HU around it."""
     motion: Probability = 0.05

@@ -50,7 +50,7 @@ def finish(
     edge = _edge(scanner, spacing_mm)
     if edge > 0:
         for plane in hu:
-            plane += 1.2 * edge * (plane - _smooth(_framed(plane, _EDGE), _EDGE))
+            plane += 0.55 * edge * (plane - _smooth(_framed(plane, _EDGE), _EDGE))
     elif scanner.kernel == "soft":
         soft = _taps(0.7 * scanner.grain)
         for plane in hu:
@@ -158,7 +158,7 @@ def _add_noise(hu: NDArray[np.float32], build: Build, spacing_mm: Spacing, scann
     between = np.exp(-0.5 / (0.35 * max(1.0, scanner.slice_mm / spacing_mm[0])) ** 2) if spacing_mm[0] < 4 else 0.0
     gain = float(np.sqrt((_grained(impulse, grain, fine) ** 2).sum(dtype=np.float64) * (1 + 2 * between**2)))
     # Photons fall off with the path through the body; 70,000 mm2 is a section at heart level.
-    slices = np.clip(np.sqrt(build.area_mm2 / 70_000), 0.7, 1.5) * (scanner.noise_hu * (1 + 0.6 * edge) / gain)
+    slices = np.clip(np.sqrt(build.area_mm2 / 70_000), 0.7, 1.5) * (scanner.noise_hu * (1 + edge) / gain)
     y = (np.arange(hu.shape[1]) - build.centre[0]) / build.half[0]
     x = (np.arange(hu.shape[2]) - build.centre[1]) / build.half[1]
     plane = (0.45 + 0.55 * np.exp(-((y[:, None] ** 2 + x[None, :] ** 2) / 0.7))).astype(np.float32)

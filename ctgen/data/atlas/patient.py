@@ -121,10 +121,10 @@ def draw_patient(seed: int, index: int) -> Patient:
         warp_mm=float(rng.uniform(3.0, 5.0)),
         sway_mm=float(rng.uniform(3.0, 6.5)),
         # A shallow breath leaves less air in each litre of lung.
-        lung_hu=bounded_normal(rng, 5 - 9 * years + 0.8 * breath, 20, -40, 65),
-        fat_hu=bounded_normal(rng, 0, 4, -8, 8),
-        soft_hu=bounded_normal(rng, -2 * years, 4, -8, 8),
-        bone=bounded_normal(rng, 0.97 - 0.1 * years - (0.06 if female and age > 55 else 0), 0.1, 0.65, 1.2),
+        lung_hu=bounded_normal(rng, 10 - 9 * years + 0.8 * breath, 29, -45, 100),
+        fat_hu=bounded_normal(rng, 0, 7, -15, 15),
+        soft_hu=bounded_normal(rng, -5 - 3 * years, 6, -18, 10),
+        bone=bounded_normal(rng, 0.97 - 0.1 * years - (0.06 if female and age > 55 else 0), 0.13, 0.6, 1.25),
         arms="down" if rng.uniform() < 0.06 else "up",
         age=age,
         sex=sex,
@@ -146,20 +146,20 @@ def draw_scanner(
     slice."""
     rng = stream(seed, index, "scanner")
     enhanced = rng.uniform() < contrast
-    strength = float(rng.uniform(0.4, 1.05))
+    strength = float(rng.uniform(0.5, 1.4))
     kernel = str(rng.choice(["soft", "standard", "sharp"], p=[0.35, 0.4, 0.25]))
     noise = float(rng.uniform(*noise_hu))
     shown = rng.uniform() < couch
     model = str(rng.choice(["flat", "cradle", "double"], p=[0.25, 0.4, 0.35]))
     # Power falls with frequency as in the real scans of benchmarks/simulator_realism.py; with a sharp kernel it rises.
-    grain = {"soft": 0.65, "standard": 0.5, "sharp": 0.36}[kernel] * float(rng.uniform(0.85, 1.15))
+    grain = {"soft": 0.58, "standard": 0.42, "sharp": 0.34}[kernel] * float(rng.uniform(0.82, 1.18))
     rng = stream(seed, index, "protocol")
     late, faint = rng.uniform() < 0.45, float(rng.uniform(0.22, 0.4))
     overlap = float(rng.choice([1.0, 1.25, 1.6], p=[0.65, 0.2, 0.15]))
     cut = bool(rng.uniform() < circle)
     breathes, path = rng.uniform() < motion, float(rng.uniform(2.0, 6.0))
     corrected, streaks = rng.uniform() < 0.4, float(rng.uniform(0.5, 1.0))
-    edge = float(rng.uniform(0.3, 1.1)) if kernel == "sharp" else 0.0
+    edge = float(rng.uniform(0.4, 1.3)) if kernel == "sharp" else 0.0
     return Scanner(
         contrast=0.0 if not enhanced else faint if late else strength,
         phase="none" if not enhanced else "venous" if late else "arterial",

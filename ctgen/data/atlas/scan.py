@@ -27,8 +27,8 @@ from ctgen.data.atlas.tissue import (
     Tissue,
     load_guides,
     load_tissue,
+    organ_gain,
     tone_curve,
-    venous_gain,
 )
 from ctgen.volume import Volume
 
@@ -184,8 +184,7 @@ def _sample(scene: Scene, cells: NDArray[np.uint16], patient: Patient, scanner: 
         bright = np.flatnonzero(near & NEAR_IODINE)
         added = ndimage.map_coordinates(tissue.iodine, where[:, bright], order=1, mode="nearest", output=np.float32)
         seen[bright] += np.float32(scene.contrast) * added
-        if scanner.phase == "venous":
-            seen += venous_gain(tissue)[near.astype(np.uint8)]
+    seen += organ_gain(tissue, patient, scanner.phase)[near.astype(np.uint8)]
     hu = np.full(cells.size, AIR_HU, np.float32)
     hu[body] = seen
     return hu.reshape(scene.shape)

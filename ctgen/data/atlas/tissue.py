@@ -190,18 +190,27 @@ def load_guides() -> Guides:
     )
 
 
+_LIVER_HU = {"none": 10.0, "arterial": 4.0, "venous": 44.0}
+"""A liver without contrast is brighter than blood, and the split of the atlas into tissue and contrast knows no organ;
+then what it takes up itself."""
 _VENOUS_HU = {
-    "liver": 42.0, "spleen": 48.0, "kidney": 70.0, "pancreas": 30.0, "portal_vein": 70.0, "inferior_vena": 45.0,
+    "spleen": 48.0, "kidney": 70.0, "pancreas": 30.0, "portal_vein": 70.0, "inferior_vena": 45.0,
     "thyroid": 60.0, "adrenal": 25.0, "bowel": 20.0, "duodenum": 20.0, "stomach": 12.0, "autochthon": 8.0, "iliopsoas": 8.0,
 }  # fmt: skip
 """What organs take up after the blood pool has faded, above their part of the atlas's arterial contrast."""
 
 
-def venous_gain(tissue: Tissue) -> NDArray[np.float32]:
-    """Label -> HU (256 values) added in the venous phase."""
+def organ_gain(tissue: Tissue, patient: Patient, phase: str) -> NDArray[np.float32]:
+    """Label -> HU (256 values) added to an organ in a contrast phase ("none", "arterial", "venous")."""
     table = np.zeros(256, np.float32)
     for label, name in tissue.names.items():
-        table[label] = next((hu for part, hu in _VENOUS_HU.items() if part in name), 0.0)
+        if "liver" in name:
+            table[label] += _LIVER_HU[phase]
+        if "autochthon" in name or "iliopsoas" in name:
+            # With age fat grows into the muscles of the back.
+            table[label] -= 5.0 + 8.0 * (patient.age - 55) / 35
+        if phase == "venous":
+            table[label] += next((hu for part, hu in _VENOUS_HU.items() if part in name), 0.0)
     return table
 
 

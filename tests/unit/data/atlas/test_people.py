@@ -95,6 +95,7 @@ def test_sex_and_age_show() -> None:
     assert np.mean([one.bone for one in old]) < np.mean([one.bone for one in young]) - 0.08
     assert np.mean([one.heart for one in old]) > np.mean([one.heart for one in young])
     assert np.mean([one.lung_hu for one in old]) < np.mean([one.lung_hu for one in young])
+    assert np.mean([one.soft_hu for one in old]) < np.mean([one.soft_hu for one in young])
 
 
 @pytest.mark.parametrize(

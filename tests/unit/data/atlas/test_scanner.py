@@ -64,6 +64,43 @@ def test_thick_slices_average_along_the_scan_alone() -> None:
     assert (thick == thick[:, :1, :1]).all()
 
 
+def test_noise_has_its_strength_whatever_the_kernel() -> None:
+    flat = np.zeros((12, 96, 96))
+    for fields in ({"grain": 0.34}, {"grain": 0.42}, {"grain": 0.7, "kernel": "soft"}, {"slice_mm": 4.8}):
+        middle = scan(flat, noise_hu=20.0, **fields)[:, 44:52, 44:52]
+        assert middle.std() == pytest.approx(20.0, rel=0.15), fields
+    sharp = scan(flat, noise_hu=20.0, grain=0.34, kernel="sharp", edge=1.0)[:, 44:52, 44:52]
+    # Half of the edge is averaged away at 3 mm.
+    assert sharp.std() == pytest.approx(20.0 * (1 + 1.6 / 3.0), rel=0.15)
+
+
+def neighbours(noise: np.ndarray, axis: int) -> float:
+    """Correlation of neighbours in the middle."""
+    middle = noise[:, 24:72, 24:72].astype(float)
+    one, two = np.moveaxis(middle, axis, 0)[:-1], np.moveaxis(middle, axis, 0)[1:]
+    return float((one * two).mean() / (middle**2).mean())
+
+
+def test_kernels_colour_the_noise() -> None:
+    flat = np.zeros((12, 96, 96))
+    soft = neighbours(scan(flat, noise_hu=50.0, grain=0.6, kernel="soft"), 2)
+    standard = neighbours(scan(flat, noise_hu=50.0, grain=0.42), 2)
+    sharp = neighbours(scan(flat, noise_hu=50.0, grain=0.3, kernel="sharp", edge=1.3), 2)
+    assert soft > standard + 0.2 > 0.25
+    assert sharp < -0.05, "finer than white"
+    apart, overlapping = (neighbours(scan(flat, noise_hu=50.0, slice_mm=mm), 0) for mm in (3.0, 4.8))
+    assert overlapping > apart + 0.2 > 0.2
+
+
+def test_sharp_kernels_overshoot_at_edges() -> None:
+    hu = np.zeros((3, 32, 32))
+    hu[:, :, 16:] = 1000.0
+    plain, sharp = scan(hu), scan(hu, kernel="sharp", edge=1.0)
+    assert (plain == hu).all()
+    assert sharp[1, 16, 16] > 1030 and sharp[1, 16, 15] < -30
+    assert (sharp[:, :, :12] == 0).all() and (sharp[:, :, 20:] == 1000).all()
+
+
 def test_motion_doubles_edges_in_a_band_of_slices() -> None:
     hu = np.zeros((60, 32, 32))
     hu[:, 16:] = 1000.0
@@ -105,3 +142,4 @@ def test_phases_differ_by_organ(coarse: AtlasThoraxConfig) -> None:
     assert organ(early, "aorta") > organ(late, "aorta") > organ(plain, "aorta") + 50
     assert organ(late, "liver") > organ(early, "liver") + 15
     assert organ(late, "liver") > organ(plain, "liver") + 30
+    assert 4 < organ(plain, "liver") - organ(plain, "aorta") < 16
