@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
+from scipy.linalg import lapack
 
 from ctgen.evaluate.moments import Array, Moments
 
@@ -27,25 +28,38 @@ def frechet_of_moments(one: Moments, other: Moments, *, ddof: int = 1) -> float:
 
 def trace_of_root(one: Array, other: Array) -> float:
     """tr (S1 S2)^(1/2) of two covariances (d, d), singular ones included. Both are left as they are."""
-    factor = _factor(one)
+    upper = _cholesky(one)
+    if upper is not None:
+        # one triangle of A S2 A^T in place: a quarter of the work of two products
+        inner, _ = lapack.dsygst(other, upper, itype=2, lower=0)
+        return float(np.sqrt(np.clip(_eigenvalues(inner), 0.0, None)).sum())
+    factor = _low_rank_factor(one)
     inner = factor @ other @ factor.T
-    inner = (inner + inner.T) / 2
-    values = linalg.eigvalsh(inner, overwrite_a=True, check_finite=False)
+    values = _eigenvalues((inner + inner.T) / 2)
     if len(factor) < len(one):
         # of a product of singular matrices, what is left of the zeros is rounding
         values = values[values > len(one) * EPSILON * max(float(values[-1]), 0.0)] if len(values) else values
     return float(np.sqrt(np.clip(values, 0.0, None)).sum())
 
 
-def _factor(covariance: Array) -> Array:
-    """A with A^T A = the covariance: Cholesky's, or, of a singular matrix, its eigenvectors without the null space."""
+def _eigenvalues(upper: Array) -> Array:
+    """Of a symmetric matrix whose upper triangle is given and overwritten, in ascending order."""
+    values: Array = linalg.eigvalsh(upper, lower=False, overwrite_a=True, check_finite=False, driver="evd")
+    return values
+
+
+def _cholesky(covariance: Array) -> Array | None:
+    """Upper A with A^T A = the covariance; None if it is singular."""
     try:
         upper: Array = linalg.cholesky(covariance, lower=False, check_finite=False)
-        diagonal = np.diag(upper)
-        if diagonal.min() ** 2 > len(covariance) * EPSILON * diagonal.max() ** 2:
-            return upper
     except linalg.LinAlgError:
-        pass
+        return None
+    diagonal = np.diag(upper)
+    return upper if diagonal.min() ** 2 > len(covariance) * EPSILON * diagonal.max() ** 2 else None
+
+
+def _low_rank_factor(covariance: Array) -> Array:
+    """A with A^T A = the covariance: its eigenvectors without the null space."""
     values, vectors = linalg.eigh(covariance, check_finite=False)
     kept = values > len(covariance) * EPSILON * max(float(values[-1]), 0.0)
     found: Array = np.sqrt(values[kept])[:, None] * vectors[:, kept].T

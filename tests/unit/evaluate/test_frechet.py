@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -54,6 +55,23 @@ def test_moments_are_the_covariance_however_they_are_split():
     merged.merge(Moments(12))
     np.testing.assert_allclose(merged.covariance(0), np.cov(rows.T, ddof=0), rtol=1e-9, atol=1e-12)
     assert merged.trace() == pytest.approx(np.trace(np.cov(rows.T)), rel=1e-10)
+
+
+def test_memory_does_not_grow_with_the_number_of_rows():
+    def peak(chunks):
+        rows = np.random.default_rng(0).normal(size=(64, 48)).astype(np.float32)
+        tracemalloc.start()
+        sets = Moments(48), Moments(48)
+        for _ in range(chunks):
+            for moments in sets:
+                moments.add(rows)
+        frechet_of_moments(*sets)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(2)
+    assert peak(200) < peak(10) + 4096
 
 
 def test_a_weight_is_a_repetition():
