@@ -27,6 +27,7 @@ from scipy.stats import rankdata
 from ctgen.atomic import write_text
 from ctgen.data.atlas.config import AtlasThoraxConfig
 from ctgen.data.atlas.dataset import SIMULATOR, AtlasThorax
+from ctgen.data.atlas.reports.parser import sentences
 from ctgen.data.labels import LABELS
 
 
@@ -44,6 +45,8 @@ def one(config: AtlasThoraxConfig, index: int) -> tuple[dict[str, float], list[i
     nuisances: dict[str, Any] = {
         "words of findings": len(case.report.findings.split()),
         "words of impressions": len(case.report.impressions.split()),
+        "sentences of findings": len(sentences(case.report.findings)),
+        "sentences of impressions": len(sentences(case.report.impressions)),
         "words of technique": len(case.report.technique.split()),
         "words of clinical information": len(case.report.clinical_information.split()),
         "noise": scanner["noise_hu"],

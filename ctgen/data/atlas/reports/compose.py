@@ -17,8 +17,8 @@ from ctgen.data.atlas.reports.registry import DENIERS, TELLERS, deniable
 from ctgen.data.atlas.reports.words import NOT_SEEN, About, Row, Rows
 from ctgen.interfaces import Report
 
-FINDINGS_LENGTH = Lengths((105, 145), (6.1, 6.4), (9.0, 10.5))
-IMPRESSIONS_LENGTH = Lengths((22, 42), (7.4, 8.0), (4.5, 6.0))
+FINDINGS_LENGTH = Lengths((105, 145), (6.15, 6.35), (9.4, 10.6))
+IMPRESSIONS_LENGTH = Lengths((22, 42), (7.5, 8.0), (4.3, 5.3))
 """Nearly all that is ever found can be told in the least."""
 
 IN_LUNGS = (

@@ -47,8 +47,8 @@ def test_length_is_the_one_that_was_drawn_whatever_is_found(sick: list[list[dict
             lengths = measure(report.findings), measure(report.impressions)
             off.append([got.words - wanted.words for got, wanted in zip(lengths, drawn, strict=True)])
             counts.append((bool(rows), lengths[0].sentences, lengths[1].sentences))
-    assert np.abs(off).max() <= 3
-    assert (np.array(off) == 0).mean() > 0.95
+    assert np.quantile(np.abs(off), 0.99) <= 1
+    assert (np.array(off) == 0).mean() > 0.9
     table = np.array(counts)
     ill, well = table[table[:, 0] == 1, 1:].mean(0), table[table[:, 0] == 0, 1:].mean(0)
     assert (np.abs(ill / well - 1) < 0.15).all(), "as many sentences, too"
