@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctgen.bench.reading import load_suite
+from ctgen.cli import bench
 from ctgen.dicom.export_config import DicomExporterConfig
 from ctgen.dicom.exporter import DicomExporter
+from ctgen.host import Host
 from ctgen.testing import phantom
 from ctgen.volume import Volume
 from ctgen.volume.io import write_volume
@@ -44,6 +48,7 @@ RUN_BY = {
     "ctgen evaluate /path/to/generated --reference /path/to/scans -o scores": (
         "tests/e2e/test_readme.py::test_volumes_are_scored"
     ),
+    "ctgen bench --models ctflow,baseline": "tests/e2e/test_readme.py::test_models_are_compared",
     "ctgen run recipe.yaml --until encode": "tests/e2e/test_readme.py::test_scaling_out",
     "torchrun --standalone --nproc-per-node 2 -m ctgen run recipe.yaml --from train --until train": (
         "tests/e2e/test_readme.py::test_scaling_out"
@@ -134,6 +139,39 @@ def test_volumes_are_scored(sandbox: Sandbox) -> None:
     output = sandbox.run("ctgen evaluate made --reference real -o scores").stdout
     assert "frechet" in output
     assert (sandbox.folder / "scores" / "report.html").is_file()
+
+
+SMALL_SUITE = """
+summary: two small chests
+variant: mini
+data: {use: atlas-thorax, cases: 2, seed: 90210, valid_fraction: 0}
+train: {use: atlas-thorax, cases: 2, seed: 500, valid_fraction: 0}
+steps: 1
+protocols: [ctgen-mini]
+prepare: {size: [32, 64, 64], spacing_mm: [9.0, 6.0, 6.0], workers: 1}
+"""
+
+
+@pytest.mark.slow
+def test_models_are_compared(sandbox: Sandbox) -> None:
+    """The command's models, weights and protocol, over another suite: the default one, `mini`, takes many minutes. This one
+    has 2 cases for 12, a coarser grid and one solver step, so nothing is said here about how good the numbers are.
+    """
+    (sandbox.folder / "suite.yaml").write_text(SMALL_SUITE, encoding="utf-8")
+    output = sandbox.run("ctgen bench --models ctflow,baseline --suite suite.yaml", timeout=600).stdout
+    assert "WEIGHTS: MINI" in output
+    for name in ("real-real", "vae-ctflow", "preset:ctflow-mini", "preset:baseline-mini", "ctflow - baseline"):
+        assert name in output
+    report = sandbox.folder / output.strip().splitlines()[-1].removeprefix("report: ")
+    assert report == sandbox.folder / "runs" / "bench-suite" / "report.html"
+    document = json.loads((report.parent / "results.json").read_text(encoding="utf-8"))
+    results = document["protocols"]["ctgen-mini"]["results"]
+    assert all(results[name]["values"]["frechet"]["frechet"]["value"] > 0 for name in ("ctflow", "baseline"))
+
+
+def test_the_default_suite_is_the_one_that_the_readme_speaks_of() -> None:
+    suite = load_suite(inspect.signature(bench).parameters["suite"].default, Host.discover())
+    assert (suite.name, suite.data.config.cases) == ("mini", 12)  # type: ignore[attr-defined]
 
 
 def test_the_released_weights_fit_the_recipe(sandbox: Sandbox) -> None:
