@@ -104,8 +104,10 @@ def simulate(
             break
 
     for pressing in PRESSING:
-        if has[pressing.NAME]:
-            pressing.press(scene, facts[pressing.NAME])
+        if has[pressing.NAME] and pressing.press(scene, facts[pressing.NAME]):
+            cells = _cells(scene.coordinates, tissue)
+            scene.relabel(cells.astype(np.uint8))
+            ratio = cardiomegaly.cardiothoracic_ratio(scene)
     scene.hu = _sample(scene, cells, patient, scanner)
     if patient.arms == "down":
         lay_arms(scene, patient)
@@ -136,7 +138,7 @@ def _deform(
         seed, _who(index, config), patient, guides, heart_scale=heart_scale, size=config.size, spacing_mm=config.spacing_mm,
         atlas_shape=_shape(tissue.labels), atlas_spacing=tissue.spacing_mm,
     )  # fmt: skip
-    cells = np.take(tissue.cells.ravel(), _nearest(where, tissue.labels.shape))
+    cells = _cells(where, tissue)
     return Scene(seed, index, config.spacing_mm, where, cells.astype(np.uint8), tissue, guides, contrast), cells
 
 
@@ -157,6 +159,11 @@ def _build(scene: Scene, patient: Patient) -> Build:
 def _shape(array: NDArray[Any]) -> tuple[int, int, int]:
     d, h, w = array.shape
     return d, h, w
+
+
+def _cells(where: NDArray[np.float32], tissue: Tissue) -> NDArray[np.uint16]:
+    """``Tissue.cells`` at the nearest atlas voxel."""
+    return np.asarray(np.take(tissue.cells.ravel(), _nearest(where, tissue.cells.shape)))
 
 
 def _nearest(where: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.int32]:

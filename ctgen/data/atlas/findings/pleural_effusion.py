@@ -53,7 +53,7 @@ def thickness(points_mm: Array, facts: Facts, side: str, guides: Guides) -> Arra
     return np.zeros(points_mm.shape[1:])
 
 
-def press(scene: Scene, facts: Facts) -> None:
+def press(scene: Scene, facts: Facts) -> bool:
     """Fill the pleural space and move the lung: changes ``scene.coordinates``, and ``scene.fluid`` and ``scene.collapsed``,
     which stay None if no fluid is in the field of view.
     """
@@ -86,11 +86,12 @@ def press(scene: Scene, facts: Facts) -> None:
         rim = strength * np.exp(-((beyond / reach) ** 2)) * ramp(layer, 2.0, 14.0) * (1 - amount)
         collapsed[box][lung] = rim
     if not (fluid > 0.5).any():
-        return
+        return False
     scene.fluid, scene.collapsed = fluid, collapsed
     scene.masks[NAME] = fluid > 0.5
     if facts["collapse"] and (collapsed > 0.5).any():
         scene.masks["atelectasis"] = collapsed > 0.5
+    return False
 
 
 def _measured(scene: Scene, facts: Facts) -> Facts:

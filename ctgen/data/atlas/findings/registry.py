@@ -63,8 +63,9 @@ class Finding(Protocol):
 class Pressing(Finding, Protocol):
     """A finding that moves the anatomy around it."""
 
-    def press(self, scene: Scene, facts: Facts) -> None:
-        """Before ``scene.hu`` is sampled: changes ``scene.coordinates``."""
+    def press(self, scene: Scene, facts: Facts) -> bool:
+        """Before ``scene.hu`` is sampled: changes ``scene.coordinates``. True if organs moved, so that ``scene.labels`` are to
+        be looked up again; False if only what lies within a lung did."""
 
 
 ORDER: tuple[Finding, ...] = (
@@ -87,5 +88,5 @@ ORDER: tuple[Finding, ...] = (
     coronary_artery_wall_calcification,
     medical_material,
 )
-PRESSING: tuple[Pressing, ...] = (pleural_effusion,)
+PRESSING: tuple[Pressing, ...] = (emphysema, pleural_effusion)
 MODULES: dict[str, Finding] = {module.NAME: module for module in ORDER}

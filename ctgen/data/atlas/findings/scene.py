@@ -40,6 +40,8 @@ class Scene:
     """0 ... 1: pleural fluid and what ``take`` added; whatever is painted later stays out of it."""
     collapsed: NDArray[np.float32] | None = None
     """0 ... 1: lung that the fluid presses airless."""
+    lowered_mm: float = 0.0
+    """By how much the domes of the diaphragm were lowered, in mm of the atlas."""
     masks: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     """By finding. What a finding paints later may change voxels of an earlier one, never its mask."""
 
@@ -120,6 +122,11 @@ class Scene:
             wall = ~self.of_lungs[box] & (part < -150)
             grown = ndimage.maximum_filter(amount, 3)
             np.copyto(part, np.where(wall, part + grown * (value_hu - part), part))
+
+    def relabel(self, labels: NDArray[np.uint8]) -> None:
+        """After ``coordinates`` moved organs."""
+        self.labels = labels
+        self._cache.clear()
 
     @property
     def of_lungs(self) -> NDArray[np.bool_]:

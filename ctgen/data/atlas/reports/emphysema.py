@@ -8,6 +8,8 @@ from ctgen.data.atlas.grammar import Speaker
 from ctgen.data.atlas.reports.words import ARE_SEEN, NOT_SEEN, SEEN, About, Row
 
 NAME = "emphysema"
+TOLD_MM = 8
+"""What a reader notices without a scan from before."""
 SPEAKS = re.compile(r"emphysem")
 
 
@@ -29,6 +31,14 @@ def present(say: Speaker, rows: list[Row], about: About) -> list[str]:
         out.append(
             say.say("emphysematous areas occupy about {percent} percent of the lung volume", percent=round(row["percent"]))
         )
+    if row["diaphragm_flattened_mm"] >= TOLD_MM and say.chance(0.6):
+        out.append(
+            say.say(
+                "there is flattening of [the diaphragm|both hemidiaphragms] due to emphysema",
+                "[the lungs are|both lungs are] hyperinflated with flattening of the diaphragm, consistent with emphysema",
+                "emphysematous hyperinflation with [a flattened diaphragm|flattening of the diaphragm] " + SEEN,
+            )
+        )
     return out
 
 
@@ -41,4 +51,5 @@ def absent(say: Speaker, about: About) -> str:
 
 
 def impression(say: Speaker, rows: list[Row], about: About) -> list[str]:
-    return [say.say("{grade} emphysema[ in both lungs| with upper lobe predominance|]", grade=rows[0]["severity"])]
+    also = " and hyperinflation" if rows[0]["diaphragm_flattened_mm"] >= TOLD_MM and say.chance(0.3) else ""
+    return [say.say("{grade} emphysema[ in both lungs| with upper lobe predominance|]" + also, grade=rows[0]["severity"])]

@@ -21,11 +21,12 @@ FIRST = ("pleural_effusion", "cardiomegaly", "lung_nodule", "consolidation", "em
 REACH_MM = {
     "cardiomegaly": 90.0,
     "consolidation": 60.0,
+    "emphysema": 105.0,
     "lung_opacity": 45.0,
     "pericardial_effusion": 60.0,
     "medical_material": 40.0,
 }
-"""How far from its mask a finding may change a voxel; 25 mm for those not named."""
+"""How far from its mask a finding may change a voxel; 25 mm for those not named. Emphysema presses the upper abdomen down."""
 ALL_OVER_THE_LUNGS = {
     "pleural_effusion",
     "emphysema",
