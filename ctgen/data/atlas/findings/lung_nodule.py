@@ -32,7 +32,7 @@ def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
             margin = "smooth"
         points = guides.lobe_points[lobe]
         side = "left" if lobe.endswith("left") else "right"
-        wet = pleural_effusion.thickness(points[:, :3].T, others[pleural_effusion.NAME], side, guides)
+        wet = pleural_effusion.wet_mm(points[:, :3].T, points[:, 3], others[pleural_effusion.NAME], side, guides)
         fitting = points[(points[:, 3] > size / 2 + 4 + 1.5 * wet)]
         # A lobe that is mostly under water still has its driest point.
         if not len(fitting):

@@ -1,4 +1,4 @@
-"""Pleural effusion: fluid in the dependent pleural space, lung pressed away from it."""
+"""Pleural effusion: fluid in the dependent pleural space or loculated, lung pressed away from it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ctgen.data.atlas.draws import bounded_normal
+from ctgen.data.atlas.findings.loculated import draw_lens, lens
 from ctgen.data.atlas.findings.scene import Drawing, Facts, Others, Scene, box_of, ramp
 from ctgen.data.atlas.tissue import Guides
 
@@ -20,11 +21,13 @@ _FRONT = {"small": 0.55, "moderate": 0.38, "large": 0.12}
 """How far forward the fluid reaches: fraction of the lung's depth from its front."""
 _TOP = {"small": 0.5, "moderate": 0.7, "large": 1.15}
 """How high it reaches: fraction of the lung's height."""
+LOCULATED = 0.15
+"""Fraction of effusions."""
 
 
 def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
     side = str(rng.choice(["left", "right", "bilateral"], p=[0.37, 0.38, 0.25]))
-    parts = []
+    parts: list[Facts] = []
     for each in ("right", "left"):
         size = str(rng.choice(["small", "moderate", "large"], p=[0.45, 0.35, 0.2]))
         if side == "bilateral" and size == "large":
@@ -32,17 +35,24 @@ def draw(rng: np.random.Generator, others: Others, drawing: Drawing) -> Facts:
         depth = float(rng.uniform(*_DEPTH_MM[size]))
         if side in (each, "bilateral"):
             parts.append({"side": each, "size": size, "depth_mm": round(depth, 1)})
-    return {
+    facts: Facts = {
         "name": NAME,
+        "kind": "free",
         "side": side,
         "parts": parts,
         "hu": round(bounded_normal(rng, 9, 4, 0, 18), 1),
         "collapse": any(part["size"] != "small" for part in parts),
     }
+    if rng.uniform() < LOCULATED:
+        part = parts[int(rng.integers(len(parts)))]
+        part.update(draw_lens(rng, part["depth_mm"]))
+        # What makes adhesions is thicker than water, and such fluid collapses little lung.
+        facts.update(kind="loculated", side=part["side"], parts=[part], hu=round(facts["hu"] + 6, 1), collapse=False)
+    return facts
 
 
 def thickness(points_mm: Array, facts: Facts, side: str, guides: Guides) -> Array:
-    """mm of fluid on the pleura at atlas points (3, ...): most at the back and the base, thinning forwards and upwards."""
+    """mm of free fluid on the pleura at atlas points (3, ...): most at the back and the base, thinning forwards and upwards."""
     for part in facts["parts"]:
         if part["side"] == side:
             low, high = guides.lungs_mm[side]
@@ -51,6 +61,15 @@ def thickness(points_mm: Array, facts: Facts, side: str, guides: Guides) -> Arra
             rise = np.clip(1 - up / _TOP[part["size"]], 0, 1)
             return np.asarray(part["depth_mm"] * ramp(back, _FRONT[part["size"]], 0.97) * rise**0.55)
     return np.zeros(points_mm.shape[1:])
+
+
+def wet_mm(points_mm: Array, wall_mm: Array, facts: Facts, side: str, guides: Guides) -> Array:
+    """How far from the lung's surface fluid reaches at atlas points (3, N), which are ``wall_mm`` (N,) from it."""
+    if facts["kind"] == "free" or facts["side"] != side:
+        return thickness(points_mm, facts, side, guides)
+    found = lens(points_mm, facts["parts"][0], guides, wall_mm)
+    # In the fissure: as far as the point itself lies, if it lies in the lens or close to it.
+    return found.layer if found.direction is None else np.where(found.depth < found.layer + 10.0, wall_mm, 0.0)
 
 
 def press(scene: Scene, facts: Facts) -> bool:
@@ -71,12 +90,16 @@ def press(scene: Scene, facts: Facts) -> bool:
         points = scene.atlas_mm(box)[:, lung]
         where = points / wall_cell[:, None]
         depth = ndimage.map_coordinates(guides.wall_mm, where, order=1, mode="nearest")
-        layer = thickness(points, facts, part["side"], guides)
+        if facts["kind"] == "loculated":
+            depth, layer, direction = lens(points, part, guides, depth)
+        else:
+            layer, direction = thickness(points, facts, part["side"], guides), None
         amount = np.clip((layer - depth) / voxel + 0.5, 0, 1)
         beyond = np.maximum(depth - layer, 0)
         # Lung at distance d from the wall shows what was at d - shift: pressed most at the fluid, not at all far away.
         shift = np.where(layer > 0, np.minimum(layer, depth) * np.exp(-beyond / np.maximum(1.8 * layer, 6.0)), 0)
-        direction = np.stack([ndimage.map_coordinates(axis, where, order=1, mode="nearest") for axis in slope])
+        if direction is None:
+            direction = np.stack([ndimage.map_coordinates(axis, where, order=1, mode="nearest") for axis in slope])
         moved = scene.coordinates[(slice(None), *box)]
         moved[:, lung] -= (direction * shift * (1 - amount) / np.array(tissue.spacing_mm)[:, None]).astype(np.float32)
         fluid[box][lung] = amount
@@ -124,7 +147,8 @@ def rows(facts: Facts) -> list[Facts]:
     """Of the fluid, and of the lung that it collapses."""
     out = []
     for part in facts["parts"]:
-        out.append({"name": NAME, "side": part["side"], "size": part["size"], "size_mm": part["size_mm"]})
+        row = {"name": NAME, "side": part["side"], "size": part["size"], "size_mm": part["size_mm"], "kind": facts["kind"]}
+        out.append({**row, "place": part["place"]} if "place" in part else row)
         if facts["collapse"] and part["size"] != "small":
             size = "moderate" if part["size"] == "large" else "small"
             out.append({"name": "atelectasis", "side": part["side"], "size": size, "kind": "passive"})

@@ -21,7 +21,7 @@ FIRST = ("pleural_effusion", "cardiomegaly", "lung_nodule", "consolidation", "em
 REACH_MM = {
     "cardiomegaly": 90.0,
     "consolidation": 60.0,
-    "emphysema": 105.0,
+    "emphysema": 130.0,
     "lung_opacity": 45.0,
     "pericardial_effusion": 60.0,
     "medical_material": 40.0,
