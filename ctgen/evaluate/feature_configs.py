@@ -23,24 +23,26 @@ FeatureKey = Annotated[str, Field(min_length=1, description="key of the section 
 Count = Annotated[int, Field(ge=1)]
 
 
-class FrechetConfig(ComponentConfig):
-    """Frechet distance (FID, FVD) of real and generated features."""
+class PlanesConfig(ComponentConfig):
+    """What distances of feature sets share."""
 
     features: FeatureKey
     planes: Planes = "xy"
     """Slices of one plane, the mean of all three ("2.5d"), or "volume" for extractors with one row per volume."""
+
+
+class FrechetConfig(PlanesConfig):
+    """Frechet distance (FID, FVD) of real and generated features."""
+
     ddof: Literal[0, 1] = 1
     """Covariances are divided by rows - ddof; 0 as StyleGAN-V does."""
     resamples: Annotated[int, Field(ge=0)] = 100
     """For the interval; each is a distance of its own."""
 
 
-class KidConfig(ComponentConfig):
+class KidConfig(PlanesConfig):
     """Kernel distance (KID): unbiased at any number of volumes, unlike Frechet's."""
 
-    features: FeatureKey
-    planes: Planes = "xy"
-    """As in frechet."""
     degree: Count = 3
     """Of the polynomial kernel (x.y / width + 1)^degree."""
 

@@ -7,71 +7,26 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ctgen.evaluate.feature_cases import Counts, DistributionMetric
-from ctgen.evaluate.feature_configs import PLANES_OF, FrechetConfig
+from ctgen.evaluate.feature_cases import Counts
+from ctgen.evaluate.feature_configs import FrechetConfig
 from ctgen.evaluate.frechet import Gram, frechet_of_moments
 from ctgen.evaluate.moments import Moments
+from ctgen.evaluate.set_distance import Cases, SetDistance, directions, meanings
 from ctgen.interfaces import Plane, Which
 
-HALVES = (slice(0, None, 2), slice(1, None, 2))
 
-
-class Frechet(DistributionMetric):
-    """Generated against real; floors: reconstructed against real, and one half of the real cases against the other.
-
-    Sets with no more rows than features are compared by their inner products (exact, bounded memory); larger ones by moments
+class Frechet(SetDistance):
+    """Sets with no more rows than features are compared by their inner products (exact, bounded memory); larger ones by moments
     that stream from the store.
     """
 
-    higher_is_better: ClassVar[Mapping[str, bool | None]] = {
-        "frechet": False,
-        "frechet.xy": False,
-        "frechet.xz": False,
-        "frechet.yz": False,
-        "frechet_reconstructed": None,
-        "frechet_real_halves": None,
-    }
-    meanings: ClassVar[Mapping[str, str]] = {
-        "frechet": "Frechet distance of generated and real features; 0 is equal",
-        "frechet.xy": "of axial slices",
-        "frechet.xz": "of coronal slices",
-        "frechet.yz": "of sagittal slices",
-        "frechet_reconstructed": "floor: reconstructed against real",
-        "frechet_real_halves": "floor: half of the real cases against the other half (higher than at full number)",
-    }
+    name: ClassVar[str] = "frechet"
+    higher_is_better: ClassVar[Mapping[str, bool | None]] = directions("frechet")
+    meanings: ClassVar[Mapping[str, str]] = meanings(
+        "frechet", "Frechet distance of generated and real features; 0 is equal", " (higher than at full number)"
+    )
     centred: ClassVar[bool] = True
     config: FrechetConfig
-
-    @property
-    def key(self) -> str:
-        return self.config.features
-
-    @property
-    def planes(self) -> tuple[Plane, ...]:
-        return PLANES_OF[self.config.planes]
-
-    def compute(self) -> dict[str, float]:
-        ones = self.ones()
-        found = self.estimate(ones)
-        floors = {
-            "frechet_reconstructed": [self.distance(plane, ("real", ones), ("reconstructed", ones)) for plane in self.planes],
-            "frechet_real_halves": [self._halves(plane) for plane in self.planes],
-        }
-        for name, values in floors.items():
-            known = [value for value in values if value is not None]
-            if known:
-                found[name] = float(np.mean(known))
-        return found
-
-    def estimate(self, counts: Counts) -> dict[str, float]:
-        by_plane = {plane: self.distance(plane, ("real", counts), ("generated", counts)) for plane in self.planes}
-        known = {plane: value for plane, value in by_plane.items() if value is not None}
-        if not known or len(known) < len(by_plane):
-            return {}
-        found = {"frechet": float(np.mean(list(known.values())))}
-        if len(known) > 1:
-            found.update({f"frechet.{plane}": value for plane, value in known.items()})
-        return found
 
     def extra(self) -> dict[str, Any]:
         """How many rows of what width were compared."""
@@ -85,8 +40,7 @@ class Frechet(DistributionMetric):
             }
         return found
 
-    def distance(self, plane: Plane, one: tuple[Which, Counts], other: tuple[Which, Counts]) -> float | None:
-        """Between two sets of cases; None if one has fewer than 2 rows."""
+    def distance(self, plane: Plane, one: Cases, other: Cases) -> float | None:
         totals = [
             sum(count * len(rows) for _, count, rows in self.rows(which, plane, counts)) for which, counts in (one, other)
         ]
@@ -100,15 +54,6 @@ class Frechet(DistributionMetric):
             value = frechet_of_moments(*moments, ddof=self.config.ddof)
         # the distance of two equal sets is rounding about 0
         return max(value, 0.0)
-
-    def _halves(self, plane: Plane) -> float | None:
-        halves = []
-        there = [place for place, _, _ in self.rows("real", plane, self.ones())]
-        for half in HALVES:
-            counts = np.zeros(len(self.cases), np.int64)
-            counts[there[half]] = 1
-            halves.append(counts)
-        return self.distance(plane, ("real", halves[0]), ("real", halves[1]))
 
     def _moments(self, which: Which, plane: Plane, counts: Counts) -> Moments:
         moments = Moments(self._shape(which, plane)[1])

@@ -8,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ctgen.evaluate.feature_cases import Counts, DistributionMetric
-from ctgen.evaluate.feature_configs import PLANES_OF, KidConfig
+from ctgen.evaluate.feature_cases import Counts
+from ctgen.evaluate.feature_configs import KidConfig
 from ctgen.evaluate.moments import Array
+from ctgen.evaluate.set_distance import Cases, SetDistance, directions, meanings
 from ctgen.interfaces import Plane, Which
 
 BLOCK_ROWS = 2048
@@ -34,91 +35,38 @@ def unbiased_mmd(one: NDArray[np.floating], other: NDArray[np.floating], degree:
     return float(first + second - 2 * cross.mean())
 
 
-class Kid(DistributionMetric):
+class Kid(SetDistance):
     """The kernel's sums by pairs of cases are all that is kept of the rows, so that cases can be resampled at no cost.
 
     A case that is drawn twice is not compared with itself: the estimate stays unbiased in resamples. Memory: one number per
     pair of cases, and blocks of rows.
     """
 
-    higher_is_better: ClassVar[Mapping[str, bool | None]] = {
-        "kid": False,
-        "kid.xy": False,
-        "kid.xz": False,
-        "kid.yz": False,
-        "kid_reconstructed": None,
-        "kid_real_halves": None,
-    }
-    meanings: ClassVar[Mapping[str, str]] = {
-        "kid": "kernel distance of generated and real features, unbiased: about 0 where they are equal, also below",
-        "kid.xy": "of axial slices",
-        "kid.xz": "of coronal slices",
-        "kid.yz": "of sagittal slices",
-        "kid_reconstructed": "floor: reconstructed against real",
-        "kid_real_halves": "floor: half of the real cases against the other half",
-    }
+    name: ClassVar[str] = "kid"
+    higher_is_better: ClassVar[Mapping[str, bool | None]] = directions("kid")
+    meanings: ClassVar[Mapping[str, str]] = meanings(
+        "kid", "kernel distance of generated and real features, unbiased: about 0 where they are equal, also below"
+    )
     config: KidConfig
 
-    @property
-    def key(self) -> str:
-        return self.config.features
-
-    @property
-    def planes(self) -> tuple[Plane, ...]:
-        return PLANES_OF[self.config.planes]
-
-    def compute(self) -> dict[str, float]:
-        ones = self.ones()
-        found = self.estimate(ones)
-        floor = self._mean("reconstructed", ones)
-        if floor is not None:
-            found["kid_reconstructed"] = floor
-        halves = [self._halves(plane) for plane in self.planes]
-        if None not in halves:
-            found["kid_real_halves"] = float(np.mean([half for half in halves if half is not None]))
-        return found
-
-    def estimate(self, counts: Counts) -> dict[str, float]:
-        mean = self._mean("generated", counts)
-        if mean is None:
-            return {}
-        found = {"kid": mean}
-        if len(self.planes) > 1:
-            for plane in self.planes:
-                value = self.distance("real", "generated", plane, counts, counts)
-                found.update({} if value is None else {f"kid.{plane}": value})
-        return found
-
-    def distance(self, one: Which, other: Which, plane: Plane, counts: Counts, other_counts: Counts) -> float | None:
-        """Unbiased squared MMD; None if a set has fewer than 2 rows."""
-        first = self._within(one, plane, counts)
-        second = self._within(other, plane, other_counts)
-        sums, rows, columns = self._sums(one, other, plane)
-        weight = _pairs(counts, other_counts)
+    def distance(self, plane: Plane, one: Cases, other: Cases) -> float | None:
+        """Unbiased squared MMD."""
+        first = self._within(plane, *one)
+        second = self._within(plane, *other)
+        sums, rows, columns = self._sums(one[0], other[0], plane)
+        weight = _pairs(one[1], other[1])
         total = float((weight * np.outer(rows, columns)).sum())
         if first is None or second is None or not total:
             return None
         return first + second - 2 * float((weight * sums).sum()) / total
 
-    def _within(self, which: Which, plane: Plane, counts: Counts) -> float | None:
+    def _within(self, plane: Plane, which: Which, counts: Counts) -> float | None:
         sums, rows, _ = self._sums(which, which, plane)
         weight = _pairs(counts, counts)
         total = float((weight * np.outer(rows, rows)).sum() - counts @ rows)
         if total <= 0:
             return None
         return (float((weight * sums).sum()) - float(counts @ self._selves(which, plane))) / total
-
-    def _mean(self, which: Which, counts: Counts) -> float | None:
-        values = [self.distance("real", which, plane, counts, counts) for plane in self.planes]
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if len(known) == len(values) else None
-
-    def _halves(self, plane: Plane) -> float | None:
-        there = [place for place, _, _ in self.rows("real", plane, self.ones())]
-        halves = [np.zeros(len(self.cases), np.int64) for _ in range(2)]
-        for start, half in enumerate(halves):
-            half[there[start::2]] = 1
-        return self.distance("real", "real", plane, halves[0], halves[1])
 
     def _sums(self, one: Which, other: Which, plane: Plane) -> tuple[Array, Array, Array]:
         """Sum of the kernel for each pair of cases, and the number of rows of each case in both sets."""
