@@ -100,6 +100,11 @@ class AtlasThoraxConfig(ComponentConfig):
     """Fraction of scans that end at the circle within the field of view; -1024 HU around it."""
     motion: Probability = 0.05
     """Fraction of scans during which the patient breathes."""
+    cropped: Probability = 0.1
+    """Fraction of scans whose range lies higher or lower than usual by 20 to 90 mm: it begins above the lung bases, or ends
+    below the apices and shows more of the abdomen; ``size`` stays. The range moves no farther than the atlas reaches, which is
+    more in taller patients: any scan of up to 190 mm moves, by 16 mm or more; with 96 slices of 3 mm one that is to move down
+    does by 26 mm in the middle, and one that is to move up stays where it was in two of three patients."""
 
     @field_validator("kinds")
     @classmethod

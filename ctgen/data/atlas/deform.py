@@ -102,6 +102,18 @@ def _middle(patient: Patient, guides: Guides, length_mm: float, atlas_mm: float)
     return np.array([height, guides.body_centre[1], guides.body_centre[2]])
 
 
+RANGE_MARGIN_MM = 10.0
+"""A range that is moved ends this far within the atlas: slices are tilted, and the warp is up to 9 mm more."""
+
+
+def range_within(wanted_mm: float, patient: Patient, guides: Guides, length_mm: float, atlas_mm: float) -> float:
+    """``wanted_mm``, or as much of it as the atlas allows in this patient; never past the margin, or back towards it."""
+    middle, half = float(_middle(patient, guides, length_mm, atlas_mm)[0]), length_mm / 2 / patient.height
+    down = max(middle - half - RANGE_MARGIN_MM, 0.0) * patient.height
+    up = max(atlas_mm - RANGE_MARGIN_MM - half - middle, 0.0) * patient.height
+    return round(min(max(wanted_mm, -down), up), 1)
+
+
 _FINER = 8
 """Noise is sampled this many times between two of its control points; linear between the samples, it is smooth enough."""
 
@@ -202,14 +214,19 @@ def coordinates(
     spacing_mm: tuple[float, float, float],
     atlas_shape: tuple[int, int, int],
     atlas_spacing: tuple[float, float, float],
+    range_mm: float = 0.0,
 ) -> NDArray[np.float32]:
-    """(3, D, H, W) float32: the position in widened-atlas voxels that each voxel of the case shows."""
+    """(3, D, H, W) float32: the position in widened-atlas voxels that each voxel of the case shows.
+
+    ``range_mm`` (see ``range_within``): the range lies this much higher, in the same anatomy.
+    """
     positions, starts, counts = [], [], []
     for count, step in zip(size, spacing_mm, strict=True):
         offsets = (np.arange(count) - (count - 1) / 2) * step
         positions.append((offsets - offsets[0]) / CELL_MM)
         starts.append(offsets[0] - CELL_MM)
         counts.append(int(np.floor(positions[-1][-1])) + 4)
+    starts[0] += range_mm
     axes = [start + CELL_MM * np.arange(count) for start, count in zip(starts, counts, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"))
     rng = stream(seed, index, "warp")

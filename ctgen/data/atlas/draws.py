@@ -33,6 +33,7 @@ _STREAMS = (
     "anatomy",
     "protocol",
     "artefacts",
+    "range",
 )
 """Positions are part of the data set's definition: append, never reorder."""
 

@@ -83,6 +83,8 @@ class Scanner:
     """Strength of streaks beside dense metal; 0 = the scanner corrects them."""
     edge: float = 0.0
     """How much a sharp kernel enhances edges, with overshoot, and makes the noise finer than white; 1 is about a B70f."""
+    range_mm: float = 0.0
+    """How much higher than usual the scanned range lies; 0 unless it is cropped."""
 
 
 def draw_patient(seed: int, index: int) -> Patient:
@@ -141,9 +143,10 @@ def draw_scanner(
     step_mm: float = 3.0,
     circle: float = 0.0,
     motion: float = 0.0,
+    cropped: float = 0.0,
 ) -> Scanner:
-    """``contrast``, ``couch``, ``circle`` and ``motion`` are probabilities, ``noise_hu`` a range, ``step_mm`` from slice to
-    slice."""
+    """``contrast``, ``couch``, ``circle``, ``motion`` and ``cropped`` are probabilities, ``noise_hu`` is a range, ``step_mm``
+    from slice to slice. ``range_mm`` comes as drawn: the atlas may allow less of it."""
     rng = stream(seed, index, "scanner")
     enhanced = rng.uniform() < contrast
     strength = float(rng.uniform(0.5, 1.4))
@@ -160,6 +163,8 @@ def draw_scanner(
     breathes, path = rng.uniform() < motion, float(rng.uniform(2.0, 6.0))
     corrected, streaks = rng.uniform() < 0.4, float(rng.uniform(0.5, 1.0))
     edge = float(rng.uniform(0.4, 1.3)) if kernel == "sharp" else 0.0
+    rng = stream(seed, index, "range")
+    off, higher = rng.uniform() < cropped, float(rng.choice([-1.0, 1.0]) * rng.uniform(20.0, 90.0))
     return Scanner(
         contrast=0.0 if not enhanced else faint if late else strength,
         phase="none" if not enhanced else "venous" if late else "arterial",
@@ -172,4 +177,5 @@ def draw_scanner(
         motion_mm=path if breathes else 0.0,
         streaks=0.0 if corrected else streaks,
         edge=edge,
+        range_mm=round(higher, 1) if off else 0.0,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from ctgen.data.atlas.arms import lay_arms, wider
 from ctgen.data.atlas.config import FINDINGS, AtlasThoraxConfig, FindingName
-from ctgen.data.atlas.deform import coordinates
+from ctgen.data.atlas.deform import coordinates, range_within
 from ctgen.data.atlas.draws import stream
 from ctgen.data.atlas.findings import cardiomegaly, pleural_effusion
 from ctgen.data.atlas.findings.registry import MODULES, ORDER, PRESSING
@@ -89,15 +89,17 @@ def simulate(
     patient = draw_patient(seed, _who(index, config))
     scanner = draw_scanner(
         seed, index, contrast=config.contrast, couch=config.table, noise_hu=config.noise_hu, step_mm=config.spacing_mm[0],
-        circle=config.circle, motion=config.motion,
+        circle=config.circle, motion=config.motion, cropped=config.cropped,
     )  # fmt: skip
+    length, whole = config.size[0] * config.spacing_mm[0], len(tissue.labels) * tissue.spacing_mm[0]
+    scanner = replace(scanner, range_mm=range_within(scanner.range_mm, patient, load_guides(), length, whole))
     has, facts = draw_findings(seed, index, config)
     # Also what is not among ``kinds`` may be asked for here.
     has |= {str(name): value for name, value in (present or {}).items()}
 
     heart = facts[cardiomegaly.NAME]["scale"] if has[cardiomegaly.NAME] else patient.heart
     for _ in range(3):
-        scene, cells = _deform(seed, index, config, patient, heart, scanner.contrast)
+        scene, cells = _deform(seed, index, config, patient, heart, scanner.contrast, scanner.range_mm)
         ratio = cardiomegaly.cardiothoracic_ratio(scene)
         heart, before = cardiomegaly.corrected(heart, ratio, scene, enlarged=has[cardiomegaly.NAME]), heart
         if heart == before:
@@ -130,13 +132,19 @@ def simulate(
 
 
 def _deform(
-    seed: int, index: int, config: AtlasThoraxConfig, patient: Patient, heart_scale: float, contrast: float
+    seed: int,
+    index: int,
+    config: AtlasThoraxConfig,
+    patient: Patient,
+    heart_scale: float,
+    contrast: float,
+    range_mm: float = 0.0,
 ) -> tuple[Scene, NDArray[np.uint16]]:
     """The case's scene before any voxel is sampled, and ``Tissue.cells`` at the nearest atlas voxel."""
     guides, tissue = load_guides(), load_tissue(config.spacing_mm)
     where = coordinates(
         seed, _who(index, config), patient, guides, heart_scale=heart_scale, size=config.size, spacing_mm=config.spacing_mm,
-        atlas_shape=_shape(tissue.labels), atlas_spacing=tissue.spacing_mm,
+        atlas_shape=_shape(tissue.labels), atlas_spacing=tissue.spacing_mm, range_mm=range_mm,
     )  # fmt: skip
     cells = _cells(where, tissue)
     return Scene(seed, index, config.spacing_mm, where, cells.astype(np.uint8), tissue, guides, contrast), cells
