@@ -109,6 +109,9 @@ class Case:
     split: Split = "train"
     meta: Mapping[str, Any] = field(default_factory=dict)
     """JSON-ready facts about the case: source file, seed, findings with side and size, ..."""
+    masks: Mapping[str, NDArray[np.bool_]] | None = None
+    """Where findings are: (D, H, W) bool on the volume's grid, by label; None if unknown. The mask of a label that the case has
+    but that is not here is unknown; a label that the case does not have needs none, so that {} is a case without findings."""
 
 
 @dataclass(frozen=True)
@@ -546,7 +549,12 @@ class TrainingSource(Protocol):
         """Features from the cache, batch of 1."""
 
     def record(self, index: int) -> Mapping[str, Any]:
-        """id, report (mapping), labels (mapping or None), spacing_mm, meta."""
+        """id, report (mapping), labels (mapping or None), spacing_mm, meta; where there are masks, masks (their labels)."""
+
+    def masks(self, index: int) -> tuple[Tensor, Tensor] | None:
+        """Where findings are: (D, H, W) int32 on the grid of ``volume``, whose bit k is ctgen.data.labels.LABELS[k]; and (18,)
+        bool, which labels are known: those with a mask, and those that the case does not have (no voxel has the bit). None if
+        the case has no masks."""
 
 
 @runtime_checkable

@@ -1,6 +1,7 @@
 """Prepared cases on disk: one int16 array and one JSON record per case, and a manifest written last.
 
-Folder: ``cases/<id>.npy`` (D, H, W) HU, ``cases/<id>.json`` (record; its presence means the case is whole),
+Folder: ``cases/<id>.npy`` (D, H, W) HU, ``cases/<id>.masks.npz`` (of findings, where a case has masks; see ctgen.data.masks),
+``cases/<id>.json`` (record; its presence means the case is whole),
 ``cases/<id>.skipped.json`` (left out, with the reason), ``manifest.json``.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctgen.atomic import read_json, write_atomically, write_json
+from ctgen.data.masks import in_order, pack, planes_of, read_bits, read_masks, read_planes, write_masks
 from ctgen.errors import StageError
 from ctgen.interfaces import Case, Prompt, Report, Skipped, Split
 from ctgen.volume import Volume
@@ -27,10 +29,21 @@ RECORDS_KEPT = 4096
 """Records in memory at a time: a large data set's reports must not fill every reader process."""
 
 
-def write_case(folder: Path, case: Case, volume: Volume, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Store a prepared volume and everything known about its case; the record is written last, and returned."""
+def write_case(
+    folder: Path, case: Case, volume: Volume, facts: Mapping[str, Any], bits: NDArray[np.int32] | None = None
+) -> dict[str, Any]:
+    """Store a prepared volume and everything known about its case; the record is written last, and returned.
+
+    ``bits``: the case's masks on the grid of ``volume`` (ctgen.data.masks); without them those of the case as they are.
+    """
     array = as_int16(volume.hu)
     write_atomically(array_file(folder, case.id), lambda path: np.save(path, array))
+    masked: dict[str, Any] = {}
+    if case.masks is not None:
+        labels = in_order(case.masks)
+        planes = planes_of(pack(case.masks, volume.shape, case.id) if bits is None else bits, labels)
+        write_masks(masks_file(folder, case.id), planes, labels, volume.shape)
+        masked = {"masks": list(labels), "masks_sha256": sha256_of_array(planes)}
     record = {
         "id": case.id,
         "split": case.split,
@@ -42,6 +55,7 @@ def write_case(folder: Path, case: Case, volume: Volume, facts: Mapping[str, Any
         "hu_range": [int(array.min()), int(array.max())],
         "voxels_sha256": sha256_of_array(array),
         "meta": dict(case.meta),
+        **masked,
         **facts,
     }
     write_json(record_file(folder, case.id), record)
@@ -53,11 +67,13 @@ def write_skipped(folder: Path, skipped: Skipped, facts: Mapping[str, Any] | Non
 
 
 def take_over(earlier: Path, folder: Path, case_id: str, outcome: Mapping[str, Any]) -> None:
-    """Make a case of another folder this one's, under the record ``outcome``: the array is linked, where links exist."""
+    """Make a case of another folder this one's, under the record ``outcome``: its files are linked, where links exist."""
     if "reason" in outcome:
         write_json(folder / "cases" / f"{case_id}.skipped.json", dict(outcome))
         return
     link_or_copy(array_file(earlier, case_id), array_file(folder, case_id))
+    if "masks" in outcome:
+        link_or_copy(masks_file(earlier, case_id), masks_file(folder, case_id))
     write_json(record_file(folder, case_id), dict(outcome))
 
 
@@ -75,6 +91,10 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def array_file(folder: Path, case_id: str) -> Path:
     return folder / "cases" / f"{case_id}.npy"
+
+
+def masks_file(folder: Path, case_id: str) -> Path:
+    return folder / "cases" / f"{case_id}.masks.npz"
 
 
 def record_file(folder: Path, case_id: str) -> Path:
@@ -139,6 +159,22 @@ class PreparedCases:
         """(D, H, W) int16 HU, memory-mapped."""
         array: NDArray[np.int16] = np.load(array_file(self.folder, case_id), mmap_mode="r")
         return array
+
+    def masks(self, case_id: str) -> Mapping[str, NDArray[np.bool_]] | None:
+        """Where findings are, (D, H, W) by label; None if the case has no masks."""
+        return read_masks(masks_file(self.folder, case_id)) if "masks" in self.record(case_id) else None
+
+    def mask_bits(self, case_id: str) -> NDArray[np.int32] | None:
+        """The same as one bit field (D, H, W): bit k of a voxel is LABELS[k]."""
+        return read_bits(masks_file(self.folder, case_id)) if "masks" in self.record(case_id) else None
+
+    def masks_intact(self, case_id: str) -> bool:
+        """Whether the masks are those that were written; true if there are none. Raises one of ctgen.data.masks.DAMAGED."""
+        record = self.record(case_id)
+        if "masks" not in record:
+            return True
+        planes, labels, _ = read_planes(masks_file(self.folder, case_id))
+        return [*labels, sha256_of_array(planes)] == [*record["masks"], record["masks_sha256"]]
 
     def volume(self, case_id: str) -> Volume:
         return Volume(np.array(self.array(case_id)), np.asarray(self.record(case_id)["affine"], dtype=np.float64))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ctgen.data.latents import LatentStore
+from ctgen.data.masks import known_labels
 from ctgen.data.prepared import PreparedCases
 from ctgen.errors import DataError, StageError
 from ctgen.interfaces import Posterior, Split, TextFeatures
@@ -46,6 +47,13 @@ class Source:
 
     def record(self, index: int) -> Mapping[str, Any]:
         return self.prepared.record(self.ids[index])
+
+    def masks(self, index: int) -> tuple[Tensor, Tensor] | None:
+        """(D, H, W) int32, bit k = LABELS[k], and (18,) bool, which labels are known; None if the case has no masks."""
+        bits = self.prepared.mask_bits(self.ids[index])
+        if bits is None:
+            return None
+        return torch.from_numpy(bits), torch.from_numpy(known_labels(self.record(index)))
 
     def _latents(self) -> LatentStore:
         if self.latents is None:

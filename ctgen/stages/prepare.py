@@ -17,6 +17,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from ctgen.atomic import remove_leftovers, write_json
 from ctgen.data.chest import COARSE_MM, Anatomy, anatomy
 from ctgen.data.intensity import histogram_of, measure_histogram
+from ctgen.data.masks import pack, regrid
 from ctgen.data.origin import POLICY, stamp, summary, unchanged, with_hashes
 from ctgen.data.prepared import PreparedCases, outcome_of, take_over, write_case, write_skipped
 from ctgen.errors import CtgenError, DataError, StageError
@@ -65,6 +66,10 @@ def prepare_case(case: Case, settings: PrepareSettings, folder: Path, origin: di
     grid = _fitted(placed, found, settings, slices)
     if grid.shape[0] < slices:
         grid = crop_or_pad(grid, (slices, 1, 1), fill_hu=settings.fill_hu, axes="D")
+    bits = None
+    if case.masks is not None:
+        there = Volume(pack(case.masks, case.volume.shape, case.id), case.volume.affine)
+        bits = regrid(there, grid, settings.spacing_mm, found.centre_mm)
     facts = {
         "source_shape": list(case.volume.shape),
         "source_spacing_mm": list(case.volume.spacing_mm),
@@ -72,7 +77,7 @@ def prepare_case(case: Case, settings: PrepareSettings, folder: Path, origin: di
         "lung_fraction": round(float(found.lung_fraction), 4),
         **known,
     }
-    return write_case(folder, case, grid, facts)
+    return write_case(folder, case, grid, facts, bits)
 
 
 def _coverage(canonical: Volume, settings: PrepareSettings) -> str:
@@ -145,6 +150,8 @@ def _finish(context: Context, folder: Path, earlier: Sequence[Path]) -> dict[str
             skipped.append({"id": case_id, "reason": outcome["reason"], **source})
             continue
         kept = {name: outcome[name] for name in ("id", "split", "shape", "spacing_mm", "voxels_sha256")}
+        # masks may change where voxels do not
+        kept |= {"masks_sha256": outcome["masks_sha256"]} if "masks" in outcome else {}
         # the data set says how it read the file's numbers, where there was something to decide
         read_as = {name: outcome["meta"][name] for name in ("file", "intensity") if name in outcome["meta"]}
         cases.append({**kept, **read_as, **source})

@@ -13,6 +13,7 @@ import numpy as np
 from ctgen.atomic import read_json
 from ctgen.data.latent_stats import case_stats, together
 from ctgen.data.latents import LatentStore, digest_of
+from ctgen.data.masks import DAMAGED
 from ctgen.data.prepared import PreparedCases, sha256_of_array
 from ctgen.errors import DataError, StageError
 from ctgen.interfaces import Posterior
@@ -235,6 +236,11 @@ def _decode(
             continue
         if not intact:
             found.wrong(case_id, "its prepared volume is not the one that was written (checksum)")
+        try:
+            if not prepared.masks_intact(case_id):
+                found.wrong(case_id, "its prepared masks are not those that were written (checksum)")
+        except DAMAGED as error:
+            found.wrong(case_id, f"its prepared masks cannot be read: {error}")
         numbers = decoding_error(autoencoder, store, prepared, case_id)
         found.decoded[case_id] = numbers
         if not all(math.isfinite(value) for value in numbers.values()):

@@ -51,6 +51,7 @@ def check_dataset(dataset: Any, *, limit: int = 2) -> None:
         equal(f"case {index} read in another order from a pickled copy: differing voxels", apart, 0)
         for name in ("report", "labels", "split"):
             equal(f"case {index} read twice: {name}", getattr(again, name), getattr(cases[index], name))
+        _same_masks(f"case {index} read twice: masks", again.masks, cases[index].masks)
     if hasattr(dataset, "origin"):
         _check_origins(dataset, copy, cases)
     try:
@@ -86,6 +87,16 @@ def _check_case(case: Any, wanted: str) -> None:
         expect(not values, f"case {case.id}: label values {values}, wanted 0 or 1")
     json.dumps(dict(case.meta))
     check_volume(case.volume, f"case {case.id}")
+    for label, mask in (case.masks or {}).items():
+        expect(label in LABELS, f"case {case.id}: a mask of {label!r}, which is not among the {len(LABELS)} labels of CT-RATE")
+        expect(mask.dtype == np.bool_, f"case {case.id}: the mask of {label} is {mask.dtype}, wanted bool")
+        equal(f"case {case.id}: shape of the mask of {label} and of the volume", mask.shape, case.volume.shape)
+
+
+def _same_masks(what: str, again: Any, first: Any) -> None:
+    equal(f"{what}: labels", None if again is None else list(again), None if first is None else list(first))
+    for label in first or ():
+        equal(f"{what}: differing voxels of {label}", int((again[label] != first[label]).sum()), 0)
 
 
 def check_volume(volume: Any, what: str) -> None:

@@ -56,6 +56,15 @@ class MemorySource:
             found: TextFeatures = self.text_encoder.encode([Prompt(self._reports[index], self._volumes[index].shape[0])])
         return found
 
+    def masks(self, index: int) -> tuple[Tensor, Tensor] | None:
+        """A box for each label that the case has, but of "Medical material", whose place is then unknown."""
+        labels = self.record(index)["labels"]
+        bits = torch.zeros(self._volumes[index].shape, dtype=torch.int32)
+        for place, label in enumerate(LABELS):
+            if labels[label] and place:
+                bits[1:-1, place : place + 6, place + 2 : place + 8] |= 1 << place
+        return bits, torch.tensor([bool(place) or not labels[label] for place, label in enumerate(LABELS)])
+
     def record(self, index: int) -> Mapping[str, Any]:
         volume = self._volumes[index]
         return {
@@ -64,6 +73,7 @@ class MemorySource:
             "spacing_mm": list(volume.spacing_mm),
             "report": asdict(self._reports[index]),
             "labels": {label: int((index + place) % 3 == 0) for place, label in enumerate(LABELS)},
+            "masks": [label for place, label in enumerate(LABELS) if place and (index + place) % 3 == 0],
             "split": "train",
             "meta": {"seed": index},
         }

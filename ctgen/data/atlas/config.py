@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -105,6 +105,8 @@ class AtlasThoraxConfig(ComponentConfig):
     below the apices and shows more of the abdomen; ``size`` stays. The range moves no farther than the atlas reaches, which is
     more in taller patients: any scan of up to 190 mm moves, by 16 mm or more; with 96 slices of 3 mm one that is to move down
     does by 26 mm in the middle, and one that is to move up stays where it was in two of three patients."""
+    masks: bool = False
+    """Cases also carry the mask of each finding."""
 
     @field_validator("kinds")
     @classmethod
@@ -124,6 +126,10 @@ class AtlasThoraxConfig(ComponentConfig):
         if max(value) > 20:
             raise ValueError(f"{max(value)} mm between voxels is more than 20 mm")
         return value
+
+    def identity(self) -> dict[str, Any]:
+        """Masks that are not asked for leave no trace."""
+        return {name: value for name, value in super().identity().items() if name != "masks" or value}
 
     def probability(self, finding: FindingName) -> float:
         """0 for what is not among ``kinds``."""

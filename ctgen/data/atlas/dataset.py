@@ -8,7 +8,7 @@ from functools import cached_property
 
 from ctgen.data.atlas.config import AtlasThoraxConfig
 from ctgen.data.atlas.draws import stream
-from ctgen.data.atlas.facts import labels_of, listed
+from ctgen.data.atlas.facts import labels_of, listed, masks_of
 from ctgen.data.atlas.grammar import Speaker
 from ctgen.data.atlas.reports.compose import write_report
 from ctgen.data.atlas.scan import Simulated, simulate
@@ -26,7 +26,7 @@ def split_of(index: int, valid_fraction: float) -> Split:
 
 
 def case_from(simulated: Simulated, seed: int, index: int, config: AtlasThoraxConfig) -> Case:
-    """Volume, report, labels and facts of what ``simulate`` made for (seed, index)."""
+    """Volume, report, labels, facts and masks of what ``simulate`` made for (seed, index)."""
     rows = listed(simulated.findings)
     report = write_report(
         rows,
@@ -47,8 +47,9 @@ def case_from(simulated: Simulated, seed: int, index: int, config: AtlasThoraxCo
         "patient": asdict(simulated.patient),
         "scanner": asdict(simulated.scanner),
     }
-    name = f"atlas-{seed}-{index:05d}"
-    return Case(name, simulated.volume, report, labels_of(rows), split_of(index, config.valid_fraction), meta)
+    name, labels = f"atlas-{seed}-{index:05d}", labels_of(rows)
+    masks = None if simulated.masks is None else masks_of(simulated.masks, labels)
+    return Case(name, simulated.volume, report, labels, split_of(index, config.valid_fraction), meta, masks)
 
 
 class AtlasThorax:
@@ -74,11 +75,12 @@ class AtlasThorax:
     def __getitem__(self, index: int) -> Case:
         """int16 HU, canonical, of ``size`` and ``spacing_mm``; raises IndexError beyond ``cases``."""
         index = range(self.config.cases)[index]
-        return case_from(simulate(self.config.seed, index, self.config), self.config.seed, index, self.config)
+        simulated = simulate(self.config.seed, index, self.config, with_masks=self.config.masks)
+        return case_from(simulated, self.config.seed, index, self.config)
 
     def origin(self, index: int) -> Origin:
         """No file: the seed, the index and the config decide a case, and its number of cases does not."""
-        fields = self.config.model_dump(mode="json", exclude={"cases"})
+        fields = {name: value for name, value in self.config.identity().items() if name != "cases"}
         return Origin((), {**fields, "index": index, "simulator": SIMULATOR})
 
     def split_of(self, case_id: str) -> Split:

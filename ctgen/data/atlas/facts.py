@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ctgen.data.atlas.findings.registry import MODULES
 from ctgen.data.labels import LABELS
 
@@ -22,3 +25,9 @@ def labels_of(rows: list[dict[str, Any]]) -> dict[str, int]:
     """All 18 labels, 1 for those that a row shows."""
     shown = {row["label"] for row in rows}
     return {label: int(label in shown) for label in LABELS}
+
+
+def masks_of(masks: Mapping[str, NDArray[np.bool_]], labels: Mapping[str, int]) -> dict[str, NDArray[np.bool_]]:
+    """Masks by label, of those that the case has; atelectasis beside an effusion is one."""
+    named = {LABEL_OF[name]: mask for name, mask in masks.items()}
+    return {label: named[label] for label in LABELS if labels[label] and label in named}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ctgen.atomic import write_json
-from ctgen.data.prepared import PreparedCases, outcome_of, write_case, write_skipped
+from ctgen.data.prepared import PreparedCases, outcome_of, take_over, write_case, write_skipped
 from ctgen.errors import StageError
 from ctgen.interfaces import Case, Report, Skipped
 from ctgen.testing import phantom
@@ -60,6 +60,43 @@ def test_hu_are_rounded_and_clipped_not_wrapped(tmp_path):
 
 def test_arrays_are_mapped_not_loaded(tmp_path):
     assert isinstance(store(tmp_path, Case("a", phantom())).array("a"), np.memmap)
+
+
+def test_masks_come_back_and_are_checked(tmp_path):
+    volume, none = phantom(), phantom().hu > 32000
+    masks = {"Pleural effusion": volume.hu > 30, "Lung nodule": volume.hu < -500}
+    bare, empty = Case("bare", volume), Case("empty", volume, masks={})
+    cases = store(tmp_path, Case("a", volume, labels=LABELS, masks=masks), bare, empty)
+    assert cases.record("a")["masks"] == ["Lung nodule", "Pleural effusion"]
+    found = cases.masks("a")
+    assert list(found) == ["Lung nodule", "Pleural effusion"]
+    assert all(np.array_equal(found[label], mask) for label, mask in masks.items())
+    assert np.array_equal(cases.mask_bits("a"), (masks["Lung nodule"] << 9) + (masks["Pleural effusion"] << 12))
+    assert cases.masks("bare") is None and cases.mask_bits("bare") is None
+    assert not {"masks", "masks_sha256"} & cases.record("bare").keys()
+    assert not (tmp_path / "cases" / "bare.masks.npz").exists()
+    assert cases.masks("empty") == {}
+    assert np.array_equal(cases.mask_bits("empty"), none)
+
+    assert all(cases.masks_intact(name) for name in ("a", "bare", "empty"))
+    (tmp_path / "cases" / "empty.masks.npz").replace(tmp_path / "cases" / "a.masks.npz")
+    assert not cases.masks_intact("a")
+    write_case(tmp_path, Case("b", volume, masks={**masks, "Lung nodule": none}), volume, {})
+    (tmp_path / "cases" / "b.masks.npz").replace(tmp_path / "cases" / "a.masks.npz")
+    assert not cases.masks_intact("a")
+
+
+def test_masks_are_taken_over_with_their_case(tmp_path):
+    volume = phantom()
+    old, new = tmp_path / "old", tmp_path / "new"
+    for case in (Case("a", volume, masks={"Lung nodule": volume.hu > 30}), Case("b", volume)):
+        write_case(old, case, volume, {})
+        take_over(old, new, case.id, outcome_of(old, case.id))
+    write_json(new / "manifest.json", {"cases": [], "skipped": []})
+    cases = PreparedCases(new)
+    assert np.array_equal(cases.masks("a")["Lung nodule"], volume.hu > 30)
+    assert cases.masks_intact("a")
+    assert sorted(path.name for path in (new / "cases").iterdir()) == ["a.json", "a.masks.npz", "a.npy", "b.json", "b.npy"]
 
 
 def test_outcomes(tmp_path):

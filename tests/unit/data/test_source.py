@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ctgen.atomic import write_json
+from ctgen.data.labels import LABELS
 from ctgen.data.latents import LatentStore, merge_parts, write_part
 from ctgen.data.prepared import PreparedCases, write_case
 from ctgen.data.source import Source
@@ -49,6 +50,19 @@ def test_volumes_are_float_and_may_be_read_in_part(stores):
     # a tensor of its own: writing into it must not reach the file
     source.volume(1)[:] = 0
     assert torch.equal(source.volume(1), whole)
+
+
+def test_masks_say_what_is_where_and_what_is_known(stores, tmp_path):
+    assert Source(*stores, "train").masks(0) is None
+    volume = phantom()
+    labels = {"Lung nodule": 1, "Emphysema": 1, "Cardiomegaly": 0}
+    case = Case("c", volume, labels=labels, masks={"Lung nodule": volume.hu > 30})
+    write_case(tmp_path, case, volume, {})
+    bits, known = Source(PreparedCases(tmp_path), None, "train").masks(1)
+    assert (bits.dtype, known.dtype) == (torch.int32, torch.bool)
+    assert torch.equal(bits, torch.from_numpy(volume.hu > 30).int() << LABELS.index("Lung nodule"))
+    assert [label for label, one in zip(LABELS, known.tolist(), strict=True) if one] == ["Cardiomegaly", "Lung nodule"]
+    bits |= 1  # a tensor of its own
 
 
 def test_latents_are_refused_to_an_objective_that_declared_none(stores):

@@ -13,8 +13,11 @@ from typer.testing import CliRunner
 from ctgen.cli import app
 from ctgen.console import Console
 from ctgen.data.latents import LatentStore, digest_of
+from ctgen.data.masks import write_masks
+from ctgen.data.prepared import PreparedCases, write_case
 from ctgen.errors import StageError
 from ctgen.host import Host
+from ctgen.interfaces import Case
 from ctgen.stages import run
 from ctgen.stages.verify import verify
 
@@ -130,6 +133,24 @@ def test_a_case_decoding_to_something_else_is_found(cache):
     (cache / "manifest.json").write_text(json.dumps(manifest))
     (found,) = complaints(cache)
     assert found[0] == "scan1" and "decodes to something else: PSNR" in found[1]
+
+
+def test_changed_and_damaged_prepared_masks_are_found(cache):
+    folder = stage_folder(cache.parent, "prepare")
+    cases = PreparedCases(folder)
+    for name in ("scan0", "scan1", "scan2"):
+        volume = cases.volume(name)
+        masked = Case(name, volume, cases.report(name), split=cases.record(name)["split"], masks={"Emphysema": volume.hu > 0})
+        write_case(folder, masked, volume, {})
+    assert check(cache).right
+    file = folder / "cases" / "scan0.masks.npz"
+    file.write_bytes(file.read_bytes()[:200])
+    write_masks(folder / "cases" / "scan1.masks.npz", np.zeros((1, 256), np.uint8), ("Emphysema",), (8, 16, 16))
+    (folder / "cases" / "scan2.masks.npz").unlink()
+    found = dict(complaints(cache))
+    assert found["scan1"] == "its prepared masks are not those that were written (checksum)"
+    assert found["scan0"].startswith("its prepared masks cannot be read: ")
+    assert found["scan2"].startswith("its prepared masks cannot be read: ")
 
 
 def test_a_changed_prepared_volume_is_found(cache):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -309,6 +310,10 @@ def _rescaled(case: Case) -> Case:
         (lambda case: replace(case, labels={"emphysema": 1}), "'emphysema'.*not among the 18"),
         (lambda case: replace(case, labels={"Emphysema": 2}), r"label values \[2\]"),
         (lambda case: replace(case, split="test"), "split 'test'"),
+        (lambda case: replace(case, masks={"Emphysem": case.volume.hu > 0}), "a mask of 'Emphysem', which is not among the 18"),
+        (lambda case: replace(case, masks={"Emphysema": case.volume.hu}), "the mask of Emphysema is int16, wanted bool"),
+        (lambda case: replace(case, masks={"Emphysema": case.volume.hu[1:] > 0}), "shape of the mask of Emphysema"),
+        (lambda case: replace(case, masks={"Emphysema": case.volume.hu > time.perf_counter_ns() % 97}), "differing voxels of"),
         (_rescaled, "were they rescaled"),
         (lambda case: replace(case, volume=Volume(case.volume.hu, np.zeros((4, 4)))), "determinant is 0"),
         (lambda case: replace(case, volume=phantom(seed=random.randrange(10**9))), "Python's global generator"),

@@ -13,6 +13,7 @@ from ctgen.data.atlas.facts import LABEL_OF
 from ctgen.data.atlas.simulate import simulate_to_folder
 from ctgen.data.labels import LABELS
 from ctgen.errors import ConfigError, DataError
+from ctgen.testing import check
 
 
 def test_case_is_complete(coarse: AtlasThoraxConfig) -> None:
@@ -22,6 +23,29 @@ def test_case_is_complete(coarse: AtlasThoraxConfig) -> None:
     assert tuple(case.labels) == LABELS
     assert {row["name"] for row in case.meta["findings"]} == {name for name, label in LABEL_OF.items() if case.labels[label]}
     json.dumps(case.meta)
+
+
+def test_masks_are_there_if_asked_for_and_change_nothing_else(coarse: AtlasThoraxConfig) -> None:
+    asked = coarse.model_copy(update={"masks": True, "labels": {"pleural_effusion": True, "hiatal_hernia": False}})
+    plain, dataset = AtlasThorax(asked.model_copy(update={"masks": False})), AtlasThorax(asked)
+    beside = 0
+    for index in range(3):
+        case, without = dataset[index], plain[index]
+        assert without.masks is None
+        np.testing.assert_array_equal(case.volume.hu, without.volume.hu)
+        assert (case.report, case.labels, case.meta) == (without.report, without.labels, without.meta)
+        assert list(case.masks) == [label for label in LABELS if case.labels[label]]
+        assert all(mask.shape == coarse.size and mask.dtype == bool and mask.any() for mask in case.masks.values())
+        effusion = [row for row in case.meta["findings"] if row["name"] == "pleural_effusion"]
+        wet = case.masks["Pleural effusion"]
+        assert wet.sum() > 20 and effusion
+        assert abs(case.volume.hu[wet].mean()) < 60
+        beside += case.labels["Atelectasis"]
+    assert beside
+    check("dataset", dataset)
+    assert dataset.config.identity() == {**plain.config.identity(), "masks": True}
+    assert "masks" not in plain.config.identity(), "data sets from before there were masks are still the same"
+    assert dataset.origin(1).facts != plain.origin(1).facts
 
 
 def test_more_cases_move_none() -> None:
