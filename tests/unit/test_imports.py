@@ -21,6 +21,7 @@ MODULES = {
 HEAVY = {"torch", "diffusers", "transformers", "accelerate", "SimpleITK", "scipy", "skimage", "matplotlib", "torchmetrics"}
 LIGHT = (
     "ctgen",
+    "ctgen.backbone_checks",
     "ctgen.builtin.plugin",
     "ctgen.cli",
     "ctgen.config",

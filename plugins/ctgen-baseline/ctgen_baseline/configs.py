@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 from typing_extensions import Self
 
+from ctgen.backbone_checks import TextUse, misfits, undivided
 from ctgen.config import ComponentConfig
 from ctgen.interfaces import Sizes
 from ctgen.weights import WeightsRef
@@ -32,7 +33,7 @@ class Unet3dConfig(ComponentConfig):
     middle: PositiveInt = 2
     """Pairs of residual block and attention at the lowest level."""
     heads: PositiveInt = 4
-    text: Literal["pooled", "tokens"] = "pooled"
+    text: TextUse = "pooled"
     """"pooled": one vector per report shifts and scales every block; "tokens": also attention over the report's tokens at the
     lowest level, and their mean is the vector."""
     skip: Literal["none", "wiener"] = "none"
@@ -59,15 +60,9 @@ class Unet3dConfig(ComponentConfig):
         return d, h, w
 
     def check(self, sizes: Sizes) -> Iterable[tuple[str, str]]:
-        _, height, width = sizes.grid
-        names = ("block of {} latent slices", "latent height {}", "latent width {}")
-        for step, cells, name in zip(self.stride, (sizes.block, height, width), names, strict=True):
-            if cells % step:
-                yield "strides", f"together {self.stride}, which does not divide the {name.format(cells)}"
-        if len(self.latent_std) not in (1, sizes.latent.channels):
-            yield "latent_std", f"{len(self.latent_std)} numbers for {sizes.latent.channels} latent channels"
-        if self.text == "pooled" and sizes.text.pooled_width is None:
-            yield "text", "text 'pooled' needs a text encoder with a pooled vector, this one has none; write text: tokens"
+        for _, cells in undivided(sizes, self.stride):
+            yield "strides", f"together {self.stride}, which does not divide the {cells}"
+        yield from misfits(sizes, latent_std=self.latent_std, text=self.text)
 
 
 class MeanVolumeConfig(ComponentConfig):

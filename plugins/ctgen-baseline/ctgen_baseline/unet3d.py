@@ -15,8 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ctgen.backbone_checks import text_width
 from ctgen.errors import CheckpointError, ConfigError
 from ctgen.interfaces import Condition, LatentSpec, Predicts, TextFeatures, TextSpec, WeightsInfo
+from ctgen.linear_guess import corrected
 from ctgen.weights import info, locate
 from ctgen_baseline.configs import Unet3dConfig
 from ctgen_baseline.unet3d_layers import Attention, ResidualBlock, coordinates, sinusoids
@@ -38,7 +40,7 @@ class Unet3d(nn.Module):
         self.config = config
         widths, code = config.widths, 4 * config.widths[0]
         self.time = nn.Sequential(nn.Linear(code, code), nn.SiLU(), nn.Linear(code, code))
-        self.words = nn.Sequential(nn.Linear(self._text_width(config, text), code), nn.SiLU(), nn.Linear(code, code))
+        self.words = nn.Sequential(nn.Linear(text_width("unet3d", config.text, text), code), nn.SiLU(), nn.Linear(code, code))
         self.no_words = nn.Parameter(torch.zeros(code))
         # three more channels say where a cell lies: a convolution cannot know otherwise, and anatomy has its place
         self.entry = nn.Conv3d(latent.channels + 3, widths[0], 3, padding=1)
@@ -85,7 +87,7 @@ class Unet3d(nn.Module):
         for blocks, finer, beside in zip(reversed(self.up), reversed(self.finer), reversed(kept), strict=True):
             hidden = self._through(blocks, torch.cat((finer(hidden), beside), dim=1), code)
         out: Tensor = self.exit(F.silu(self.norm(hidden))).to(noisy.dtype)
-        return out if self.config.skip == "none" else self._corrected(noisy, time, out)
+        return out if self.config.skip == "none" else corrected(out, noisy, time, self.config.latent_std)
 
     def _through(self, blocks: Any, hidden: Tensor, code: Tensor) -> Tensor:
         for block in blocks:
@@ -131,26 +133,6 @@ class Unet3d(nn.Module):
         text: TextFeatures = condition.text
         mask = text.mask if condition.drop is None else text.mask & ~condition.drop[:, None]
         return text.tokens.to(self.exit.weight.dtype), mask
-
-    def _corrected(self, noisy: Tensor, time: Tensor, out: Tensor) -> Tensor:
-        """The linear estimate of the velocity plus ``out`` in units of its error.
-
-        For data of standard deviation s, z = (1 - t) x + t eps has variance q = t^2 + (1 - t)^2 s^2; regressing eps - x on z
-        gives the factor (t - (1 - t) s^2) / q, and leaves the variance s^2 / q.
-        """
-        std = torch.tensor(self.config.latent_std, device=noisy.device).view(1, -1, 1, 1, 1)
-        t = time.view(-1, 1, 1, 1, 1)
-        variance = t**2 + (1 - t) ** 2 * std**2
-        linear = (t - (1 - t) * std**2) / variance * noisy.float()
-        return (linear + std / variance.sqrt() * out.float()).to(out.dtype)
-
-    @staticmethod
-    def _text_width(config: Unet3dConfig, text: TextSpec) -> int:
-        if config.text == "tokens":
-            return text.width
-        if text.pooled_width is None:
-            raise ConfigError("unet3d: text 'pooled' needs a text encoder with a pooled vector", hint="write text: tokens")
-        return text.pooled_width
 
     def _load(self, path: Path) -> None:
         """Weights as training leaves them; CheckpointError lists what does not fit."""

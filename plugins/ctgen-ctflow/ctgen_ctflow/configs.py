@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 from typing_extensions import Self
 
+from ctgen.backbone_checks import TextUse, misfits, undivided
 from ctgen.config import ComponentConfig
 from ctgen.interfaces import Sizes
 from ctgen.weights import NAMED, WeightsRef
@@ -41,7 +42,7 @@ class StditConfig(ComponentConfig):
     """"released": heads and tokens are not swapped back after self-attention, as in the published CTFlow weights. "auto": as
     the weights were trained (a message says so if that is "released"), and "correct" for random ones. The other two must agree
     with what the weights say of themselves."""
-    text: Literal["pooled", "tokens"] = "pooled"
+    text: TextUse = "pooled"
     """"pooled": one vector per report, as in the paper; "tokens": cross-attention over the report's tokens."""
     position_input: bool = False
     """Tell the network where the block begins and how long the volume is (Condition.position)."""
@@ -94,15 +95,9 @@ class StditConfig(ComponentConfig):
         return fields
 
     def check(self, sizes: Sizes) -> Iterable[tuple[str, str]]:
-        _, height, width = sizes.grid
-        names = ("block of {} latent slices", "latent height {}", "latent width {}")
-        for step, cells, name in zip(self.patch, (sizes.block, height, width), names, strict=True):
-            if cells % step:
-                yield "patch", f"patch {step} does not divide the {name.format(cells)}"
-        if len(self.latent_std) not in (1, sizes.latent.channels):
-            yield "latent_std", f"{len(self.latent_std)} numbers for {sizes.latent.channels} latent channels"
-        if self.text == "pooled" and sizes.text.pooled_width is None:
-            yield "text", "text 'pooled' needs a text encoder with a pooled vector, this one has none; write text: tokens"
+        for step, cells in undivided(sizes, self.patch):
+            yield "patch", f"patch {step} does not divide the {cells}"
+        yield from misfits(sizes, latent_std=self.latent_std, text=self.text)
 
 
 class FlowMatchingConfig(ComponentConfig):

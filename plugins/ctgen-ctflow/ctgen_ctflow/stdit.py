@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ctgen.backbone_checks import text_width
 from ctgen.errors import ConfigError
 from ctgen.interfaces import Condition, LatentSpec, Predicts, Sizes, TextSpec, WeightsInfo
+from ctgen.linear_guess import corrected
 from ctgen.weights import info, locate
 from ctgen_ctflow import stdit_weights
 from ctgen_ctflow.configs import StditConfig
@@ -48,7 +50,7 @@ class Stdit(nn.Module):
         super().__init__()
         self.config = config
         self.channels = latent.channels
-        self.text_width = self._text_width(config, text)
+        self.text_width = text_width("stdit", config.text, text)
         width, cells = config.width, config.patch[0] * config.patch[1] * config.patch[2]
         self.x_embedder = PatchEmbedding(2 * self.channels, width, config.patch)
         self.t_embedder = TimeEmbedding(width)
@@ -97,14 +99,6 @@ class Stdit(nn.Module):
         """Heed what a file says of the weights that were just copied from it; CheckpointError if they need another config."""
         stdit_weights.heed(self, own_description(metadata), "these weights")
 
-    @staticmethod
-    def _text_width(config: StditConfig, text: TextSpec) -> int:
-        if config.text == "tokens":
-            return text.width
-        if text.pooled_width is None:
-            raise ConfigError("stdit: text 'pooled' needs a text encoder with a pooled vector", hint="write text: tokens")
-        return text.pooled_width
-
     def _initialise(self) -> None:
         """Output exactly zero, residual branches of temporal and text attention closed, gates small."""
         for module in self.modules():
@@ -139,19 +133,7 @@ class Stdit(nn.Module):
         y, mask = self._text(condition)
         x = torch.cat((noisy, self._context(noisy, condition.context)), dim=1)
         out = self.velocity(x, time, y, mask, condition.position, condition.context_level)
-        return out if self.config.skip == "none" else self._corrected(noisy, time, out)
-
-    def _corrected(self, noisy: Tensor, time: Tensor, out: Tensor) -> Tensor:
-        """The linear estimate of the velocity plus ``out`` in units of its error.
-
-        For data of standard deviation s, z = (1 - t) x + t eps has variance q = t^2 + (1 - t)^2 s^2; regressing eps - x on z
-        gives the factor (t - (1 - t) s^2) / q, and leaves the variance s^2 / q.
-        """
-        std_c = torch.tensor(self.config.latent_std, device=noisy.device).view(1, -1, 1, 1, 1)
-        t = time.expand(noisy.shape[0]).float().view(-1, 1, 1, 1, 1)
-        variance = t**2 + (1 - t) ** 2 * std_c**2
-        linear = (t - (1 - t) * std_c**2) / variance * noisy.float()
-        return (linear + std_c / variance.sqrt() * out.float()).to(out.dtype)
+        return out if self.config.skip == "none" else corrected(out, noisy, time, self.config.latent_std)
 
     def velocity(
         self,
