@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctgen.atomic import fingerprint, sha256_of
+from ctgen.bench.adopt import adopt_folder
 from ctgen.bench.cases import Cases
 from ctgen.bench.definitions import Suite, SuiteSettings
 from ctgen.bench.models import ModelSpec
 from ctgen.bench.pinned import require_same
-from ctgen.bench.produce import adopt_folder
 from ctgen.bench.reading import load_protocol
 from ctgen.bench.run import BenchResult, document_of, write_results
 from ctgen.bench.score import open_protocol, score

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ctgen.atomic import write_json
 from ctgen.bench.cases import Cases
 from ctgen.bench.definitions import Protocol
-from ctgen.bench.produce import Product
+from ctgen.bench.product import Product
 from ctgen.volume import Volume
 from ctgen.volume.io import read_volume
 from ctgen.volume.orient import to_canonical

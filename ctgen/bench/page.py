@@ -12,8 +12,8 @@ from typing import Any
 from ctgen.atomic import read_json, write_text
 from ctgen.bench import plots
 from ctgen.bench.cases import Cases
-from ctgen.bench.produce import Product
-from ctgen.bench.tables import (
+from ctgen.bench.product import Product
+from ctgen.bench.rows import (
     ARROWS,
     LOUD,
     best,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctgen.bench.tables import ARROWS, Row, names_in, rows_of
+from ctgen.bench.rows import ARROWS, Row, names_in, rows_of
 from ctgen.report.canvas import COLOURS, save_png, white_figure
 from ctgen.report.content import Figure
 

@@ -1,14 +1,11 @@
-"""Volumes of a model for the cases of a suite: resumable per case, shared out to processes, the same for any number of them.
-
-``OUT/NAME-fingerprint/model.json`` says what the model is, ``samples/<id>.nii.gz`` and ``.json`` are its volumes.
-"""
+"""Volumes of a model for the cases of a suite: resumable per case, shared out to processes, the same for any number of them."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +14,20 @@ import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from ctgen.atomic import fingerprint, read_json, remove_leftovers, sha256_of, write_json
+from ctgen.atomic import remove_leftovers, write_json
 from ctgen.bench.cases import Cases, PreparedDataset
 from ctgen.bench.memory import peak_bytes, reset_peak
 from ctgen.bench.models import ModelSpec
 from ctgen.bench.opening import Model, RecipeModel, ReconstructionModel, model_fingerprint, open_model
-from ctgen.bench.volumes import content_problem, geometry_problem, match, on_grid_of, read_matching, shifted
+from ctgen.bench.product import SUFFIX, Product, store
+from ctgen.bench.threads import one_thread
+from ctgen.bench.volumes import content_problem, geometry_problem
 from ctgen.console import Console
 from ctgen.data.prepared import PreparedCases
 from ctgen.errors import CtgenError, Interrupted
 from ctgen.host import Host
-from ctgen.interfaces import Skipped
 from ctgen.stages.context import Stopper
 from ctgen.volume import Volume
-from ctgen.volume.header import volume_stem
-from ctgen.volume.io import write_volume
-
-SUFFIX = ".nii.gz"
-
-
-@dataclass
-class Product:
-    """What there is of a model. ``error``: why there is nothing, or not all; ``facts``: as Model.facts."""
-
-    spec: ModelSpec
-    folder: Path | None = None
-    fingerprint: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-    left_out: list[Skipped] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    error: str = ""
-    autoencoder: str = ""
-    """Name of the floor that reconstructs with this model's autoencoder."""
-
-    def json(self, case_id: str) -> Path:
-        assert self.folder is not None
-        return self.folder / "samples" / f"{case_id}.json"
-
-    def volume(self, case_id: str) -> Path:
-        assert self.folder is not None
-        return self.folder / "samples" / f"{case_id}{SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -73,17 +44,6 @@ class Job:
     ids: tuple[str, ...]
     train: Path | None = None
     """Folders of prepared cases."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """On a CPU sums depend on how many threads share them: every volume and feature is made by one, in any process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def produce(
@@ -136,70 +96,6 @@ def produce(
             stopper.check()
     remove_leftovers(folder)
     return product
-
-
-def adopt_folder(spec: ModelSpec, cases: Cases, out: Path, *, console: Console, stopper: Stopper) -> Product:
-    """Volumes that are there already, put on the real scans' grid. Those that cannot be scored are named in ``left_out``."""
-    product = Product(spec)
-    try:
-        found = match(Path(spec.source), cases.ids)
-    except CtgenError as error:
-        product.error = str(error)
-        return product
-    hashes = {case_id: sha256_of(path) for case_id, path in found.files.items()}
-    identity = {"files": hashes}
-    product.fingerprint = fingerprint({"model": identity, "kind": spec.kind, "suite": cases.identity})
-    product.facts = {"weights": {}, "files": len(hashes)}
-    product.left_out, product.unknown = list(found.left_out), found.unknown
-    folder = product.folder = out / f"{spec.name}-{product.fingerprint[:8]}"
-    write_json(folder / "model.json", {"name": spec.name, "kind": spec.kind, "source": spec.source, "identity": identity})
-    for case_id in console.track(list(found.files), spec.name, unit="volumes"):
-        stopper.check()
-        path, target = found.files[case_id], product.json(case_id)
-        if target.is_file():
-            continue
-        real = cases.prepared.volume(case_id)
-        try:
-            volume = read_matching(path, real)
-        except CtgenError as error:
-            product.left_out.append(Skipped(case_id, error.message.removeprefix(f"{path}: ")))
-            continue
-        beside = _beside(path)
-        store(
-            product.volume(case_id),
-            target,
-            case_id,
-            volume,
-            real,
-            {**beside, "file": path.name, "source_sha256": hashes[case_id]},
-        )
-    product.left_out.sort(key=lambda entry: entry.id)
-    if not any(product.json(case_id).is_file() for case_id in cases.ids):
-        reasons = "\n".join(f"{entry.id}: {entry.reason}" for entry in product.left_out[:8])
-        product.error = f"no volume of {spec.source} can be scored\n{reasons}"
-    return product
-
-
-def _beside(path: Path) -> dict[str, Any]:
-    """What ctgen wrote beside a volume that it made: block boundaries and cost."""
-    beside = path.with_name(f"{volume_stem(path)}.json")
-    try:
-        found = read_json(beside) if beside.is_file() else {}
-    except ValueError:
-        return {}
-    if not isinstance(found, dict) or found.get("synthetic") is not True:
-        return {}
-    return {name: found[name] for name in ("boundaries", "seconds", "evaluations") if name in found}
-
-
-def store(path: Path, json: Path, case_id: str, volume: Volume, real: Volume, facts: dict[str, Any]) -> None:
-    """Write a volume on the real scan's grid, and then its JSON."""
-    placed, note = on_grid_of(volume, real)
-    boundaries = tuple(facts.get("boundaries", ()))
-    cuts = boundaries if not note else shifted(boundaries, volume, placed)
-    write_volume(Volume(placed.hu, placed.affine), path)
-    notes = "; ".join(text for text in (facts.get("note", ""), note) if text)
-    write_json(json, {**facts, "id": case_id, "boundaries": list(cuts), "note": notes, "sha256": sha256_of(path)})
 
 
 def _open(job: Job, host: Host, console: Console) -> Model:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ctgen.atomic import write_json, write_text
+from ctgen.bench.adopt import adopt_folder
 from ctgen.bench.cases import Cases, PreparedDataset, prepare_cases, prepare_training
 from ctgen.bench.compare import compare
 from ctgen.bench.definitions import Suite
 from ctgen.bench.models import ModelSpec, model_specs
 from ctgen.bench.pinned import require_same
-from ctgen.bench.produce import Product, adopt_folder, produce
+from ctgen.bench.produce import produce
+from ctgen.bench.product import Product
 from ctgen.bench.reading import load_protocol, load_suite
 from ctgen.bench.score import HALVES, Scored, open_protocol, score
 from ctgen.bench.tables import csv_text, markdown

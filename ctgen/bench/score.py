@@ -12,7 +12,8 @@ from ctgen.bench.cases import Cases, PreparedDataset
 from ctgen.bench.definitions import Protocol
 from ctgen.bench.handing import Handing, canonical
 from ctgen.bench.models import ModelSpec
-from ctgen.bench.produce import Product, one_thread
+from ctgen.bench.product import Product
+from ctgen.bench.threads import one_thread
 from ctgen.errors import CtgenError
 from ctgen.evaluate.bank import FeatureStore
 from ctgen.evaluate.driver import EvaluationResult, evaluate

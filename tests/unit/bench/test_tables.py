@@ -9,7 +9,8 @@ import io
 import pytest
 
 from ctgen.bench.joining import join
-from ctgen.bench.tables import best, csv_text, markdown, notes_of, plain, rows_of, show
+from ctgen.bench.rows import best, notes_of, rows_of
+from ctgen.bench.tables import csv_text, markdown, plain, show
 from ctgen.errors import ConfigError
 
 
