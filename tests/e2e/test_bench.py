@@ -12,7 +12,8 @@ import pytest
 from ctgen.testing import phantom
 from ctgen.volume import Volume
 from ctgen.volume.io import read_volume, write_volume
-from tests.e2e.test_run import ctgen
+from tests.e2e.plugins import install
+from tests.e2e.test_run import ENVIRONMENT, ctgen
 from tests.unit.stages.tiny import RECIPE, snapshot
 
 SUITE = """
@@ -32,6 +33,27 @@ LOST = """
 weights: {net: {file: net.pt, where: "from nowhere"}}
 extractors: {net: {use: torchscript-inception}}
 metrics: {fid: {use: frechet, features: net}}
+"""
+FRAGILE = """
+import os
+from pathlib import Path
+from ctgen import hookimpl
+from ctgen.config import ComponentConfig
+from ctgen.volume import Volume
+
+class Fragile:
+    def __init__(self, config):
+        pass
+    def generate(self, request, seed):
+        import numpy as np
+        if request.id == "scan2" and not Path(os.environ["MENDED"]).exists():
+            raise RuntimeError("no scan2 today")
+        hu = np.random.default_rng([seed, int(request.id[-1])]).normal(-500, 300, (8, 16, 16))
+        return Volume.canonical(hu.round().astype(np.int16), request.spacing_mm)
+
+@hookimpl
+def ctgen_register(registrar):
+    registrar.generator("fragile", target="fragile_plugin:Fragile", config=ComponentConfig)
 """
 TINY = RECIPE.replace("root: SCANS", "root: scans")
 
@@ -134,6 +156,32 @@ def test_a_model_that_fails_has_a_row_and_the_others_their_numbers(world, done):
     assert "FAILED" in failed.stdout and "nowhere.safetensors" in failed.stdout
     document = results(world / "out")
     assert document["models"]["broken"]["error"] and "one" in document["protocols"]["quick"]["results"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_model_that_fails_at_a_case_loses_nothing_and_goes_on_when_it_is_mended(world, tmp_path, monkeypatch, processes):
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", str(install(tmp_path / "site", "fragile", FRAGILE)))
+    monkeypatch.setitem(ENVIRONMENT, "MENDED", str(tmp_path / "mended"))
+    shutil.copytree(world / "scans", tmp_path / "theirs")
+    (tmp_path / "theirs" / "scan1.nii.gz").unlink()
+    words = ("bench", "--models", f"fragile,folder:{tmp_path / 'theirs'}", "--suite", "suite.yaml", "-o", tmp_path / "out")
+    failed = ctgen(world, *words, "--processes", processes)
+    assert failed.returncode == 3, failed.stderr
+    assert "FAILED fragile: case scan2: RuntimeError: no scan2 today" in failed.stdout
+    document = results(tmp_path / "out")
+    assert "no scan2 today" in document["models"]["fragile"]["error"]
+    assert document["protocols"]["quick"]["results"].keys() == {"real-real", "theirs"}
+    # the other model's missing case is named, and is no failure
+    assert document["models"]["theirs"]["left_out"].keys() == {"scan1"} and document["models"]["theirs"]["n"] == 2
+    kept = {name: state for name, state in snapshot(tmp_path / "out").items() if "/samples/" in name}
+    # the last case fails: a process was free for it because another case was done
+    assert any(name.startswith("fragile-") for name in kept)
+    (tmp_path / "mended").touch()
+    again = ctgen(world, *words, "--processes", processes)
+    assert again.returncode == 0, again.stderr
+    now = snapshot(tmp_path / "out")
+    assert all(now[name] == state for name, state in kept.items())
+    assert results(tmp_path / "out")["protocols"]["quick"]["results"]["fragile"]["n"] == 3
 
 
 def test_a_changed_protocol_shares_no_table(world, done):
