@@ -37,15 +37,20 @@ def simulate(
     prevalence: Annotated[
         str | None, typer.Option(metavar="P|realistic", help="How often each finding is there.  [default: 0.35]")
     ] = None,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Also write masks/ID/FINDING.nii.gz of each finding, and the organs.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Simulate chest CT with reports and labels, from a real scan that is deformed and given findings.
 
+    The same command goes on after an interruption; with more cases, or with --masks, it adds what is missing.
     With --layout ct-rate, names, folders and tables are CT-RATE's: most scans have two reconstructions.
 
     \b
     Examples:
       ctgen data simulate simulated/ --cases 8 --seed 1
+      ctgen data simulate simulated/ --cases 8 --seed 1 --masks    (read: data.masks=masks)
       ctgen data simulate ill/ --with pleural_effusion    (and well/ --without ...: the same patients)
       ctgen data simulate copy/ --layout ct-rate --cases 60 --damage --size 32,40,40
     """
@@ -54,7 +59,7 @@ def simulate(
 
     with Console(quiet=quiet) as console:
         make(out, cases, seed, layout=layout, intensity=intensity, damage=damage, size=size, console=console,
-             present=present, absent=absent, patient=patient, prevalence=prevalence)  # fmt: skip
+             present=present, absent=absent, patient=patient, prevalence=prevalence, masks=masks)  # fmt: skip
 
 
 @app.command()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def simulate(
     out: Path, cases: int, seed: int, *, layout: str, intensity: str, damage: bool, size: str | None, console: Console,
     present: str | None = None, absent: str | None = None, patient: int | None = None, prevalence: str | None = None,
+    masks: bool = False,
 ) -> None:  # fmt: skip
     """Write the cases; ConfigError for words that do not fit together."""
     if layout not in ("folder", "ct-rate"):
@@ -25,11 +26,13 @@ def simulate(
         raise ConfigError(f"--intensity {intensity!r} is none", hint="choose fixed or raw")
     if layout == "folder" and (damage or intensity != "fixed"):
         raise ConfigError("--damage and --intensity are for --layout ct-rate", hint="add --layout ct-rate")
+    if masks and layout != "folder":
+        raise ConfigError("--masks is for --layout folder", hint="leave --layout out")
     config = _with_findings(_config(size), present, absent, patient, prevalence)
     if layout == "folder":
         from ctgen.data.atlas.simulate import simulate_to_folder
 
-        simulate_to_folder(out, cases, seed, config, console=console)
+        simulate_to_folder(out, cases, seed, config.model_copy(update={"masks": masks}), console=console)
         console.result(f"{cases} case{'s' if cases > 1 else ''} in {out}")
         return
     from ctgen.data.ct_rate.simulate import simulate_ct_rate

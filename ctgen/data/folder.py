@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from ctgen.data.folder_config import FolderConfig
+from ctgen.data.mask_files import find_masks, read_mask_files
 from ctgen.data.report_table import Row, read_report_table
 from ctgen.data.splits import split_by_patient
 from ctgen.errors import DataError, MissingFileError, VolumeError, did_you_mean
@@ -22,7 +23,8 @@ class FolderDataset:
     """Scans as they are on disk: native orientation, HU unchanged. Headers are read at construction, voxels on access.
 
     ``skipped`` holds files whose header is no CT volume; ``without_report`` the ids of scans that have none.
-    Raises MissingFileError, DataError: nothing readable, mistakes in the table of reports, unknown ids in ``valid``.
+    Raises MissingFileError, DataError: nothing readable, mistakes in the table of reports or in the names of masks, unknown ids
+    in ``valid``.
     """
 
     def __init__(self, config: FolderConfig) -> None:
@@ -54,12 +56,17 @@ class FolderDataset:
         self._rows = self._read_reports(dict(zip(named, files, strict=True)))
         self.without_report: tuple[str, ...] = tuple(case_id for case_id in self.ids if self._report(case_id) is None)
         self._splits = self._split()
+        masks = config.masks_folder()
+        self._masks = None if masks is None else find_masks(masks, named)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Case:
-        """Reads the file; raises VolumeError when its voxels are damaged."""
+        """Reads the file, and its masks if ``masks`` is set.
+
+        Raises VolumeError when voxels are damaged, DataError for masks that do not lie on the scan.
+        """
         case_id = self.ids[index]
         path = self._files[case_id]
         volume = read_volume(path)
@@ -67,7 +74,9 @@ class FolderDataset:
         meta = {"file": path.relative_to(self.config.root).as_posix(), "notes": volume.meta["notes"]}
         if patient := self._patient(case_id):
             meta["patient"] = patient
-        return Case(case_id, volume, self._report(case_id), row.labels if row else None, self._splits[case_id], meta)
+        files = self._mask_files(case_id)
+        masks = None if files is None else read_mask_files(files, volume)
+        return Case(case_id, volume, self._report(case_id), row.labels if row else None, self._splits[case_id], meta, masks)
 
     def origin(self, index: int) -> Origin:
         """The scan's file (with its data file, for .mhd), and what the table of reports and the config say about it."""
@@ -81,7 +90,14 @@ class FolderDataset:
             "patient": self._patient(case_id),
             "split": self._splits[case_id],
         }
-        return Origin((path, *beside), facts)
+        masks = self._mask_files(case_id)
+        if masks is None:
+            return Origin((path, *beside), facts)
+        # also masks of nothing are something else than none
+        return Origin((path, *beside, *masks.values()), {**facts, "masks": list(masks)})
+
+    def _mask_files(self, case_id: str) -> Mapping[str, Path] | None:
+        return None if self._masks is None else self._masks.get(case_id)
 
     def split_of(self, case_id: str) -> Split:
         """Known without reading the scan."""

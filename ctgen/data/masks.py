@@ -32,7 +32,9 @@ def pack(masks: Mapping[str, NDArray[Any]], shape: Sequence[int], what: str) -> 
             raise DataError(f"{what}: the mask of {label} has {_sized(mask.shape)} voxels, the volume has {_sized(bits.shape)}")
         if mask.dtype != np.bool_:
             raise DataError(f"{what}: the mask of {label} is {mask.dtype}, not bool")
-        _add(bits, mask, LABELS.index(label))
+        # slice by slice: no other copy of a large volume
+        for plane, shown in zip(bits, mask, strict=True):
+            plane |= shown.astype(np.int32) << LABELS.index(label)
     return bits
 
 
@@ -80,16 +82,22 @@ def read_planes(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...], tuple[i
 def read_masks(path: Path) -> dict[str, NDArray[np.bool_]]:
     """(D, H, W) by label."""
     planes, labels, shape = read_planes(path)
-    return {label: _unpacked(plane, shape).view(np.bool_) for label, plane in zip(labels, planes, strict=True)}
+    count = int(np.prod(shape))
+    return {
+        label: np.unpackbits(plane, count=count).reshape(shape).view(np.bool_)
+        for label, plane in zip(labels, planes, strict=True)
+    }
 
 
 def read_bits(path: Path) -> NDArray[np.int32]:
     """(D, H, W) bit field."""
     planes, labels, shape = read_planes(path)
-    bits = np.zeros(shape, np.int32)
+    eights = np.zeros((planes.shape[1], 8), np.int32)
     for label, plane in zip(labels, planes, strict=True):
-        _add(bits, _unpacked(plane, shape), LABELS.index(label))
-    return bits
+        # findings are small: most bytes are 0
+        some = np.flatnonzero(plane)
+        eights[some] |= np.unpackbits(plane[some]).reshape(-1, 8).astype(np.int32) << LABELS.index(label)
+    return eights.reshape(-1)[: int(np.prod(shape))].reshape(shape)
 
 
 def known_labels(record: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -97,16 +105,6 @@ def known_labels(record: Mapping[str, Any]) -> NDArray[np.bool_]:
     labels: Mapping[str, int] = record.get("labels") or {}
     masked = record.get("masks") or ()
     return np.array([label in masked or labels.get(label) == 0 for label in LABELS])
-
-
-def _unpacked(plane: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    return np.unpackbits(plane, count=int(np.prod(shape))).reshape(shape)
-
-
-def _add(bits: NDArray[np.int32], mask: NDArray[Any], place: int) -> None:
-    """Slice by slice: no other copy of a large volume."""
-    for plane, shown in zip(bits, mask, strict=True):
-        plane |= shown.astype(np.int32) << place
 
 
 def _sized(shape: Sequence[int]) -> str:

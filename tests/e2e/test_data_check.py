@@ -63,6 +63,7 @@ def test_a_clean_copy_ends_with_code_0(folder: Path) -> None:
         (("simulate", "x", "--damage"), "add --layout ct-rate"),
         (("simulate", "x", "--layout", "ct-rate", "--intensity", "hu"), "choose fixed or raw"),
         (("simulate", "x", "--layout", "ct-rate", "--damage", "--cases", "5"), "make at least"),
+        (("simulate", "x", "--layout", "ct-rate", "--masks"), "--masks is for --layout folder"),
         (("simulate", "x", "--size", "24"), "is not a size"),
         (("simulate", "x", "--size", "8,8,8"), "at least 16 voxels"),
     ],

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from ctgen import __version__
 from ctgen.atomic import fingerprint, read_json, write_json, write_text
 from ctgen.data.atlas.config import AtlasThoraxConfig
-from ctgen.data.atlas.dataset import SIMULATOR, AtlasThorax
+from ctgen.data.atlas.dataset import SIMULATOR, AtlasThorax, case_from
+from ctgen.data.atlas.scan import Simulated, simulate
+from ctgen.data.folder_config import MASKS_MARK
 from ctgen.data.labels import LABELS
+from ctgen.data.mask_files import ORGANS, write_mask
 from ctgen.errors import DataError
 from ctgen.interfaces import Case, Report
 from ctgen.volume.io import write_volume
@@ -25,6 +28,7 @@ ATTRIBUTION = (
     "doi:10.7937/K9/TCIA.2015.LO9QL9SX. Deformed, changed and given findings by ctgen's simulator."
 )
 PROVENANCE = "provenance.json"
+MASKS = "masks"
 
 
 def simulate_to_folder(
@@ -32,12 +36,15 @@ def simulate_to_folder(
 ) -> Path:
     """Write ``<id>.nii.gz`` and ``<id>.json`` per case, ``reports.csv`` and ``provenance.json`` into ``out``; returns ``out``.
 
-    ``cases`` and ``seed`` go before those of ``config``. The same call goes on where it was interrupted, and with more cases it
-    adds them. Raises DataError, and writes nothing, if ``out`` holds anything else.
+    With ``config.masks`` also ``masks/<id>/<finding>.nii.gz`` of each finding, ``masks/<id>/organs.nii.gz``, and
+    ``masks/organs.json``, the organs' names by value (a string).
+
+    ``cases`` and ``seed`` go before those of ``config``. The same call goes on where it was interrupted; with more cases it
+    adds them, with masks those. Raises DataError, and writes nothing, if ``out`` holds anything else.
     """
     config = AtlasThoraxConfig.model_validate({**(config or AtlasThoraxConfig()).model_dump(), "cases": cases, "seed": seed})
     dataset = AtlasThorax(config)
-    recipe = {key: value for key, value in config.identity().items() if key != "cases"}
+    recipe = {key: value for key, value in config.identity().items() if key not in ("cases", "masks")}
     # Only what decides the cases: a newer ctgen with the same simulator may go on.
     state = {"dataset": "atlas-thorax", "simulator": SIMULATOR, "config": recipe, "key": fingerprint([SIMULATOR, recipe])}
     check_folder(out, state)
@@ -50,8 +57,9 @@ def simulate_to_folder(
         console = Console(quiet=True)
     with console.task("simulate", total=cases, unit="cases") as task:
         for index, case_id in enumerate(dataset.ids):
-            if not (out / f"{case_id}.json").exists():
-                _write_case(out, dataset[index])
+            whole = (out / f"{case_id}.json").exists()
+            if not whole or (config.masks and not _organs_file(out, case_id).exists()):
+                _write_case(out, index, config, masks_alone=whole)
             task.advance(note=case_id)
     _write_reports(out)
     return out
@@ -74,9 +82,34 @@ def check_folder(out: Path, state: Mapping[str, object]) -> None:
         raise DataError(f"{out} holds cases of another seed, config or simulator version", hint="name a new folder")
 
 
-def _write_case(out: Path, case: Case) -> None:
-    """The scan first: a case whose JSON is there is complete."""
-    write_volume(case.volume, out / f"{case.id}.nii.gz")
+def _write_case(out: Path, index: int, config: AtlasThoraxConfig, *, masks_alone: bool) -> None:
+    """The record last: a case whose JSON is there is complete, perhaps but for masks."""
+    simulated = simulate(config.seed, index, config, with_masks=config.masks)
+    case = case_from(simulated, config.seed, index, config)
+    if not masks_alone:
+        write_volume(case.volume, out / f"{case.id}.nii.gz")
+    if config.masks:
+        _write_masks(out, case, simulated)
+    if not masks_alone:
+        _write_record(out, case)
+
+
+def _write_masks(out: Path, case: Case, simulated: Simulated) -> None:
+    """The organs last: masks whose organs are there are complete."""
+    assert simulated.labels is not None
+    if not (out / MASKS / MASKS_MARK).exists():
+        write_json(out / MASKS / MASKS_MARK, {str(value): name for value, name in simulated.names.items()})
+    organs = _organs_file(out, case.id)
+    for label, mask in (case.masks or {}).items():
+        write_mask(organs.with_name(f"{label.lower().replace(' ', '_')}.nii.gz"), mask, case.volume)
+    write_mask(organs, simulated.labels, case.volume)
+
+
+def _organs_file(out: Path, case_id: str) -> Path:
+    return out / MASKS / case_id / f"{ORGANS}.nii.gz"
+
+
+def _write_record(out: Path, case: Case) -> None:
     report = case.report or Report("")
     write_json(
         out / f"{case.id}.json",

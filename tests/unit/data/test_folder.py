@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from ctgen.data.folder import FolderDataset, unique_ids
 from ctgen.data.folder_config import FolderConfig
@@ -15,6 +16,7 @@ from ctgen.errors import DataError, MissingFileError, VolumeError
 from ctgen.interfaces import Dataset, Report
 from ctgen.volume import Volume
 from ctgen.volume.io import write_volume
+from ctgen.volume.orient import to_canonical
 
 
 def scan(path: Path, value: int = 0) -> Path:
@@ -226,3 +228,97 @@ def test_real_scans(shared_folder: Path) -> None:
     assert len(found) == 9
     assert not found.skipped
     assert {found.split_of(case_id) for case_id in found.ids} == {"train", "valid"}
+
+
+AFFINE = np.diag([-2.0, 1.0, -1.0, 1.0])
+
+
+@pytest.fixture
+def masked(root: Path) -> Path:
+    """Masks of a and of b: of two findings, and of none."""
+    inside = np.zeros((2, 3, 4), np.int16)
+    inside[1, 2, :3] = 1
+    write_volume(Volume(inside, AFFINE), root / "marks" / "a" / "lung_nodule.nii.gz")
+    write_volume(Volume(255 * (1 - inside), AFFINE), root / "marks" / "a" / "Pleural effusion.nrrd")
+    write_volume(Volume(inside * 7 + 3, AFFINE), root / "marks" / "a" / "organs.nii.gz")
+    (root / "marks" / "b").mkdir()
+    return root
+
+
+def test_masks_come_with_their_cases(masked: Path) -> None:
+    found = dataset(masked, masks="marks")
+    assert list(found.ids) == ["a", "c_d_1", "b"]
+    masks = found[0].masks
+    assert list(masks) == ["Lung nodule", "Pleural effusion"]
+    assert masks["Lung nodule"].dtype == bool
+    assert np.argwhere(masks["Lung nodule"]).tolist() == [[1, 2, 0], [1, 2, 1], [1, 2, 2]]
+    assert np.array_equal(masks["Pleural effusion"], ~masks["Lung nodule"])
+    assert found[1].masks is None
+    assert found[2].masks == {}
+
+
+def test_masks_change_what_a_case_and_a_data_set_are(masked: Path) -> None:
+    with_masks, without = dataset(masked, masks="marks"), dataset(masked)
+    assert [path.name for path in with_masks.origin(0).files] == ["a.nii.gz", "lung_nodule.nii.gz", "Pleural effusion.nrrd"]
+    assert with_masks.origin(1) == without.origin(1)
+    assert with_masks.origin(2) != without.origin(2)
+    assert "masks" not in without.config.identity()
+    before = with_masks.config.identity()
+    (masked / "marks" / "a" / "lung_nodule.nii.gz").unlink()
+    assert dataset(masked, masks="marks").config.identity() != before
+
+
+def test_masks_whose_axes_are_stored_otherwise_lie_where_they_lay(masked: Path) -> None:
+    direct = dataset(masked, masks="marks")[0].masks["Lung nodule"]
+    turned, _ = to_canonical(Volume(direct.astype(np.int16), AFFINE))
+    assert turned.affine[0, 2] > 0 > AFFINE[0, 0]
+    write_volume(turned, masked / "marks" / "a" / "lung_nodule.nii.gz")
+    assert np.array_equal(dataset(masked, masks="marks")[0].masks["Lung nodule"], direct)
+
+
+def test_masks_on_another_grid_are_refused_with_both_grids(masked: Path) -> None:
+    file = masked / "marks" / "a" / "lung_nodule.nii.gz"
+    moved = AFFINE.copy()
+    moved[0, 3] = 0.3
+    for wrong, says in (
+        (
+            Volume(np.ones((2, 3, 5), np.int16), AFFINE),
+            r"5 x 3 x 2 voxels \(D, H, W\) of 1 x 1 x 2 mm .*; the scan 4 x 3 x 2 voxels",
+        ),
+        (
+            Volume(np.ones((2, 3, 4), np.int16), moved),
+            r"from \(-1.70, 0.00, -3.00\) mm .*; the scan .* from \(-2.00, 0.00, -3.00\)",
+        ),
+    ):
+        write_volume(wrong, file)
+        with pytest.raises(DataError, match=says) as caught:
+            dataset(masked, masks="marks")[0]
+        assert str(file) in str(caught.value)
+    write_volume(Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), AFFINE), file)
+    with pytest.raises(DataError, match="several values besides 0, from 1 to 23"):
+        dataset(masked, masks="marks")[0]
+
+
+def test_masks_with_wrong_names_are_refused_at_once(masked: Path) -> None:
+    scan(masked / "marks" / "a" / "lung_nodul.nii.gz")
+    with pytest.raises(DataError, match=r"a/lung_nodul\.nii\.gz is of no finding that has a label") as caught:
+        dataset(masked, masks="marks")
+    assert "did you mean 'lung_nodule'?" in caught.value.hint
+    (masked / "marks" / "a" / "lung_nodul.nii.gz").rename(masked / "marks" / "a" / "Lung-Nodule.nii.gz")
+    with pytest.raises(DataError, match="are of one finding"):
+        dataset(masked, masks="marks")
+    (masked / "marks" / "a").rename(masked / "marks" / "c_d_2")
+    with pytest.raises(DataError, match="c_d_2 is not of a scan") as caught:
+        dataset(masked, masks="marks")
+    assert "did you mean 'c_d_1'?" in caught.value.hint
+    with pytest.raises(MissingFileError, match=r"masks: no folder at .*none"):
+        dataset(masked, masks="none")
+    for outside in ("../marks", "/marks", "", "."):
+        with pytest.raises(ValidationError, match="not the name of a folder below root"):
+            dataset(masked, masks=outside)
+
+
+def test_folders_of_the_simulators_masks_hold_no_scans(masked: Path) -> None:
+    assert len(dataset(masked).ids) == 6, "somebody's masks, unless they are called so"
+    (masked / "marks" / "organs.json").write_text("{}")
+    assert list(dataset(masked).ids) == ["a", "c_d_1", "b"]

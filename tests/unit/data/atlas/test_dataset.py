@@ -10,10 +10,14 @@ from pydantic import ValidationError
 from ctgen.data.atlas.config import AtlasThoraxConfig
 from ctgen.data.atlas.dataset import AtlasThorax, split_of
 from ctgen.data.atlas.facts import LABEL_OF
+from ctgen.data.atlas.scan import simulate
 from ctgen.data.atlas.simulate import simulate_to_folder
+from ctgen.data.folder import FolderDataset
+from ctgen.data.folder_config import FolderConfig
 from ctgen.data.labels import LABELS
 from ctgen.errors import ConfigError, DataError
 from ctgen.testing import check
+from ctgen.volume.io import read_volume
 
 
 def test_case_is_complete(coarse: AtlasThoraxConfig) -> None:
@@ -92,9 +96,6 @@ def test_folder_round_trip_and_resume(tmp_path: Path, coarse: AtlasThoraxConfig)
     assert after["atlas-5-00000.nii.gz"] == scans["atlas-5-00000.nii.gz"], "a finished case is not made again"
     assert after["atlas-5-00001.nii.gz"] != scans["atlas-5-00001.nii.gz"], "an unfinished one is"
 
-    from ctgen.data.folder import FolderDataset
-    from ctgen.data.folder_config import FolderConfig
-
     folder = FolderDataset(FolderConfig(root=out))
     made = AtlasThorax(coarse.model_copy(update={"seed": 5}))
     for index in range(3):
@@ -112,3 +113,34 @@ def test_folder_of_something_else_is_left_alone(tmp_path: Path, coarse: AtlasTho
     with pytest.raises(DataError, match="another seed"):
         simulate_to_folder(out, 1, 1, coarse)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "sim"]
+
+
+def test_masks_beside_scans_can_be_added_and_are_no_scans(tmp_path: Path, coarse: AtlasThoraxConfig) -> None:
+    out, masked = tmp_path / "sim", coarse.model_copy(update={"masks": True})
+    simulate_to_folder(out, 2, 5, coarse)
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    simulate_to_folder(out, 3, 5, masked)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path.name.startswith("atlas"))
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    (out / "masks" / "atlas-5-00001" / "organs.nii.gz").unlink()
+    simulate_to_folder(out, 3, 5, masked)
+    again = {path for path, time in files.items() if path.stat().st_mtime_ns != time and path.name != "reports.csv"}
+    assert {path.parent.name for path in again} == {"atlas-5-00001"}, "masks without organs are not complete"
+
+    plain = FolderDataset(FolderConfig(root=out))
+    folder = FolderDataset(FolderConfig(root=out, masks="masks"))
+    assert list(plain.ids) == list(folder.ids) == ["atlas-5-00000", "atlas-5-00001", "atlas-5-00002"]
+    assert plain[0].masks is None
+    made = AtlasThorax(masked.model_copy(update={"seed": 5}))
+    names = json.loads((out / "masks" / "organs.json").read_text())
+    for index in range(3):
+        read, case = folder[index], made[index]
+        assert list(read.masks) == list(case.masks)
+        for label, mask in case.masks.items():
+            np.testing.assert_array_equal(read.masks[label], mask)
+        organs = read_volume(out / "masks" / case.id / "organs.nii.gz")
+        assert organs.meta["dtype"] == "uint8"
+        np.testing.assert_allclose(organs.affine, read.volume.affine, atol=1e-4)
+        np.testing.assert_array_equal(organs.hu, simulate(5, index, coarse, with_masks=True).labels)
+        assert {names.get(str(value)) for value in np.unique(organs.hu) if value} >= {"aorta", "lung_lower_lobe_left"}
+    check("dataset", folder)

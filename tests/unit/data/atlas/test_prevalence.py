@@ -118,11 +118,12 @@ def test_words_of_the_command_reach_the_cases(tmp_path: Path) -> None:
 
     out = tmp_path / "ill"
     words = ["simulate", str(out), "--cases", "2", "--size", "24,24,24", "--with", "pleural_effusion", "--without", "emphysema"]
-    result = CliRunner().invoke(app, [*words, "--prevalence", "realistic", "--patient", "1", "--quiet"])
+    result = CliRunner().invoke(app, [*words, "--prevalence", "realistic", "--patient", "1", "--masks", "--quiet"])
     assert result.exit_code == 0, result.output
     with (out / "reports.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["Pleural effusion"], row["Emphysema"]) for row in rows] == [("1", "0")] * 2
+    assert len(list(out.glob("masks/*/pleural_effusion.nii.gz"))) == len(list(out.glob("masks/*/organs.nii.gz"))) == 2
 
 
 def test_reports_differ_and_are_read_back() -> None:
