@@ -171,6 +171,7 @@ def _features(registrar: Registrar) -> None:
             extractor_configs.RadImageNetConfig,
             "ResNet-50 with RadImageNet's weights, slices",
         ),
+        "ct-net": ("ct_net:CtNet", extractor_configs.CtNetConfig, "CT-Net of the VLM3D challenge's evaluator, volumes"),
     }
     for name, (target, config, summary) in extractors.items():
         registrar.feature_extractor(name, target=f"ctgen.evaluate.extractors.{target}", config=config, summary=summary)

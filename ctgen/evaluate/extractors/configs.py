@@ -81,3 +81,14 @@ class RadImageNetConfig(ComponentConfig):
     centre: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the slices that count, around the middle (MAISI's option: 0.4)."""
     batch: Batch = 16
+
+
+class CtNetConfig(ComponentConfig):
+    """CT-Net as the VLM3D challenge of 2025 trained it on CT-RATE's 18 labels: 96 numbers per volume."""
+
+    weights: FilePath
+    """The challenge's checkpoint (CTNet28_ctclip_whole_data_18classes), or its state dict; it is never downloaded."""
+    sha256: Sha256 = ""
+    """Refuse a file with another hash; empty: any (the hash stands in the protocol)."""
+    batch: Batch = 8
+    """Pictures of three slices at a time; changes nothing but memory."""

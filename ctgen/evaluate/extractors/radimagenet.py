@@ -10,12 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ctgen.errors import CheckpointError
 from ctgen.evaluate.extractors.configs import RadImageNetConfig
-from ctgen.evaluate.extractors.files import checked_file, described
+from ctgen.evaluate.extractors.files import checked_file, described, fill, read_state
 from ctgen.evaluate.extractors.hu_stats import AXIS
 from ctgen.evaluate.extractors.resnet50 import WIDTH, ResNet50
 from ctgen.interfaces import Plane
@@ -91,45 +89,23 @@ class RadImageNet:
         # filled from the file: nothing is drawn
         with torch.device("meta"):
             network = ResNet50(keras=self.config.variant == "radimagenet")
-        state = read_state(Path(self.config.weights))
-        wanted = network.state_dict()
-        missing = sorted(name for name in wanted if name not in state and not name.endswith("num_batches_tracked"))
-        wrong = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
-        unknown = sorted(name for name in state if name not in wanted and not name.startswith("fc."))
-        if missing or wrong or unknown:
-            listed = ", ".join([*missing, *wrong, *unknown][:6])
-            other = "torchvision" if self.config.variant == "radimagenet" else "radimagenet"
-            raise CheckpointError(
-                f"{NAME}: {self.config.weights} does not fit ({len(missing)} tensors missing, {len(wrong)} of another shape, "
-                f"{len(unknown)} unknown): {listed}",
-                hint=f"variant: {other} is the other layout; {HOW_TO_GET}",
-            )
-        filled = {name: state[name].to(value.dtype) for name, value in wanted.items() if name in state}
-        counters = {name: torch.zeros((), dtype=torch.int64) for name in wanted if name not in state}
-        network.load_state_dict({**filled, **counters}, assign=True)
+        state = read_state(Path(self.config.weights), extractor=NAME, how_to_get=HOW_TO_GET)
+        other = "torchvision" if self.config.variant == "radimagenet" else "radimagenet"
+        fill(
+            network,
+            {_name(name): value for name, value in state.items()},
+            path=self.config.weights,
+            extractor=NAME,
+            hint=f"variant: {other} is the other layout; {HOW_TO_GET}",
+            unused=("fc.",),
+        )
         return network.to(self.device).eval()
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "network"}
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict by our names. CheckpointError if it cannot be read safely."""
-    try:
-        found: Any = (
-            load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{NAME}: {path} cannot be read: {type(error).__name__}: {reason}", hint=HOW_TO_GET) from error
-    found = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise CheckpointError(f"{NAME}: {path} is not a table of tensors", hint=HOW_TO_GET)
-    return {_name(str(name)): value for name, value in found.items()}
-
-
 def _name(name: str) -> str:
-    name = name.removeprefix("module.")
     for theirs, ours in SEQUENTIAL.items():
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
