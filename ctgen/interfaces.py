@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -269,6 +269,24 @@ class PairEncoder(Protocol):
 
     def embed_volumes(self, volume: Tensor) -> Tensor:
         """(B, 1, D, H, W) HU on the prepared grid -> (B, l) of unit length."""
+
+
+class TokenGrid(NamedTuple):
+    """Which voxels tokens stand for: ``window`` (slices of D, H, W) is tiled by cells of ``cell`` voxels (D, H, W)."""
+
+    window: tuple[slice, slice, slice]
+    cell: tuple[int, int, int]
+
+
+@runtime_checkable
+class PlaceEncoder(PairEncoder, Protocol):
+    """A PairEncoder that also gives a vector for each part of a volume: what ``contrastive`` needs to learn from masks."""
+
+    def embed_places(self, volume: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``embed_volumes``, and tokens (B, d, h, w, C) in the order of D, H, W."""
+
+    def token_grid(self, shape: Sequence[int]) -> TokenGrid:
+        """Of volumes of ``shape`` (D, H, W)."""
 
 
 @runtime_checkable

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ctgen.data.labels import LABELS
 from ctgen.errors import ConfigError, DataError
 from ctgen.evaluate.retrieval import auroc, retrieved
-from ctgen.interfaces import PairEncoder, Prompt, Report, TrainingSource
+from ctgen.interfaces import PairEncoder, PlaceEncoder, Prompt, Report, TrainingSource
 from ctgen.train.contrastive_config import ContrastiveConfig
+from ctgen.train.places import PlaceHead, holding
 from ctgen.train.report_labels import plausible_slices
 
 AIR_HU = -1000.0
@@ -40,25 +41,48 @@ class Contrastive:
                 f"objective contrastive trains a text encoder that also embeds volumes; {type(self.model).__name__} does not",
                 hint="write text_encoder: {use: ct-clip-pair}, or give yours embed_texts and embed_volumes",
             )
+        self.places: PlaceHead | None = None
+        if config.mask_weight > 0:
+            if not isinstance(self.model, PlaceEncoder):
+                raise ConfigError(
+                    f"objective.mask_weight needs an encoder that tells the parts of a volume; "
+                    f"{type(self.model).__name__} does not",
+                    hint="set objective.mask_weight: 0, or give yours embed_places and token_grid",
+                )
+            self.places = self.extra = PlaceHead()
         self.asked = [prompt.format(label) for prompt in config.prompts for label in LABELS]
+
+    def prepare(self, source: TrainingSource) -> None:
+        if self.places is not None:
+            self.places.measure(source, self.model.token_grid(source.volume(0).shape))
 
     def batch(self, source: TrainingSource, size: int, generator: torch.Generator) -> Mapping[str, Any]:
         """Different cases with a report, as long as there are ``size`` of them.
 
         volume (B, 1, D, H, W) HU, moved and noised; texts: list of B; labels, known (B, 18) float32, known = 0 where nothing is
-        said of a label.
+        said of a label. With mask_weight also holds (B, d, h, w, 18) bool, and places_known (B, 18) bool.
         """
         cases = _draw(source, size, generator)
         texts = [self._text(record, generator) for _, record in cases]
         labels, known = stated([record for _, record in cases])
-        volume = self._volumes([index for index, _ in cases], source, generator)
-        return {"volume": volume[:, None], "texts": texts, "labels": labels, "known": known}
+        indices = [index for index, _ in cases]
+        steps = [
+            [int(torch.randint(-most, most + 1, (), generator=generator)) for most in self.config.shift_voxels] for _ in indices
+        ]
+        volume = self._volumes(indices, steps, source, generator)
+        batch = {"volume": volume[:, None], "texts": texts, "labels": labels, "known": known}
+        return batch if self.places is None else {**batch, **self._masks(indices, steps, source)}
 
     def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """{"loss", "pairs" (InfoNCE), "labels", "text_labels" (cross-entropies), "found": share of reports found, "scale"}."""
+        """{"loss", "pairs" (InfoNCE), "labels", "text_labels", "places" (cross-entropies), "found": share of reports found,
+        "scale"}."""
         count = len(batch["texts"])
         weighs = self.config.label_weight > 0
-        volumes = self.model.embed_volumes(batch["volume"])
+        tokens: Tensor | None = None
+        if self.places is None:
+            volumes = self.model.embed_volumes(batch["volume"])
+        else:
+            volumes, tokens = self.model.embed_places(batch["volume"])
         texts = self.model.embed_texts(batch["texts"])
         scale = self.model.logit_scale
         logits = (volumes @ texts.T).float() * scale
@@ -74,6 +98,10 @@ class Contrastive:
                 terms[name] = errors.sum() / batch["known"].sum().clamp_min(1)
                 loss = loss + self.config.label_weight * terms[name]
                 terms[name] = terms[name].detach()
+        if self.places is not None and tokens is not None:
+            places = self.places(tokens, batch["holds"], batch["places_known"])
+            loss = loss + self.config.mask_weight * places
+            terms["places"] = places.detach()
         return {"loss": loss, **terms}
 
     def adversary_loss(self, batch: Mapping[str, Any], step: int) -> Mapping[str, Tensor]:
@@ -119,21 +147,26 @@ class Contrastive:
 
     def _text(self, record: Mapping[str, Any], generator: torch.Generator) -> str:
         report = Report(**record["report"])
+        # Drawn only where it is asked for: batches of other configs stay as they are.
+        short = self.config.impressions_only > 0 and torch.rand((), generator=generator) < self.config.impressions_only
+        if short and report.impressions:
+            return report.impressions
         if torch.rand((), generator=generator) < self.config.plain_text:
             return f"{report.findings} {report.impressions}".strip()
         text: str = self.model.report_text(Prompt(report, slices=plausible_slices(record, generator)))
         return text
 
-    def _volumes(self, cases: Sequence[int], source: TrainingSource, generator: torch.Generator) -> Tensor:
-        """(B, D, H, W); each volume is copied once."""
+    def _volumes(
+        self, cases: Sequence[int], steps: Sequence[Sequence[int]], source: TrainingSource, generator: torch.Generator
+    ) -> Tensor:
+        """(B, D, H, W), each moved by its ``steps``; each volume is copied once."""
         config = self.config
         volumes: Tensor | None = None
         for place, index in enumerate(cases):
             volume = source.volume(index)
             if volumes is None:
                 volumes = volume.new_full((len(cases), *volume.shape), AIR_HU)
-            steps = [int(torch.randint(-most, most + 1, (), generator=generator)) for most in config.shift_voxels]
-            move(volume, steps, volumes[place])
+            move(volume, steps[place], volumes[place])
             if config.offset_hu:
                 volumes[place] += config.offset_hu * torch.randn((), generator=generator)
             if config.noise_hu:
@@ -141,6 +174,20 @@ class Contrastive:
                 volumes[place] += level * torch.randn(volume.shape, generator=generator)
         assert volumes is not None
         return volumes
+
+    def _masks(self, cases: Sequence[int], steps: Sequence[Sequence[int]], source: TrainingSource) -> dict[str, Tensor]:
+        """Which label each part of each volume holds, and what is known of it; masks move with their volume."""
+        holds, known = [], []
+        for index, moved_by in zip(cases, steps, strict=True):
+            found = source.masks(index)
+            if found is None:
+                shape = source.volume(index).shape
+                found = torch.zeros(shape, dtype=torch.int32), torch.zeros(len(LABELS), dtype=torch.bool)
+            bits = torch.zeros_like(found[0])
+            move(found[0], moved_by, bits)
+            holds.append(holding(bits.numpy(), self.model.token_grid(bits.shape)))
+            known.append(found[1])
+        return {"holds": torch.stack(holds), "places_known": torch.stack(known)}
 
 
 def move(volume: Tensor, steps: Sequence[int], result: Tensor) -> None:

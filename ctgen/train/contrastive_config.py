@@ -30,8 +30,13 @@ class ContrastiveConfig(ComponentConfig):
     read off. For cases with labels."""
     prompts: tuple[str, str] = ("{} is present.", "{} is not present.")
     """What says that a label, in place of {}, is there and that it is not; the default is CT-CLIP's."""
+    mask_weight: Weight = 0.0
+    """Weight of where findings are: the first 18 channels of each of the volume's tokens say which findings its part holds.
+    For cases with masks (data set ``atlas-thorax``: masks=true), and an encoder that tells its parts (PlaceEncoder)."""
     plain_text: Probability = 0.5
     """Share of reports that are read as findings and impressions alone, and not in the text encoder's own template."""
+    impressions_only: Probability = 0.0
+    """Share of reports of which the impressions alone are read, where there are any: short texts are learnt from first."""
     shift_voxels: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0, 0)
     """Volumes are moved by up to this many voxels (D, H, W) either way; air moves in. Left stays left."""
     noise_hu: Weight = 0.0

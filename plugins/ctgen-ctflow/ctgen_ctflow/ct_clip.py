@@ -140,7 +140,8 @@ class CtClip(nn.Module):
 
     def image_latents(self, volumes: Tensor) -> Tensor:
         """(B, 1, z, x, y). The quantiser, if there is one, stops gradients: only the codebook's choice matters after it."""
-        pooled: Tensor = self.image_transformer.pooled(volumes.to(self.temperature.device, self.to_image_latent.weight.dtype))
+        tokens = self.image_transformer(volumes.to(self.temperature.device, self.to_image_latent.weight.dtype))
+        pooled: Tensor = self.image_transformer.pooled(tokens)
         return F.normalize(self.to_image_latent(pooled), dim=-1)
 
     @torch.no_grad()

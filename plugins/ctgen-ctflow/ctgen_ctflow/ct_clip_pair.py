@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctgen.errors import ConfigError
-from ctgen.interfaces import Prompt
+from ctgen.interfaces import Prompt, TokenGrid
 from ctgen.weights import info, locate
 from ctgen_ctflow import ct_clip_layout, ct_clip_weights
 from ctgen_ctflow.ct_clip_pair_config import CtClipPairConfig
@@ -27,7 +27,7 @@ FIRST_SCALE = 1 / 0.07
 
 
 class CtClipPair(CtClipText):
-    """A PairEncoder whose tensors have CtClip's names: ``CtClip.load`` and ``ct-clip`` read its weights file."""
+    """A PlaceEncoder whose tensors have CtClip's names: ``CtClip.load`` and ``ct-clip`` read its weights file."""
 
     config: CtClipPairConfig
 
@@ -71,12 +71,24 @@ class CtClipPair(CtClipText):
 
     def embed_volumes(self, volume: Tensor) -> Tensor:
         """(B, 1, D, H, W) HU -> (B, latent); a larger one is cropped evenly, ConfigError for a smaller one."""
-        wanted = (self.image.slices, self.image.pixels, self.image.pixels)
-        if any(have < want for have, want in zip(volume.shape[2:], wanted, strict=True)):
-            raise ConfigError(f"ct-clip-pair: it reads {wanted} voxels (D, H, W), the volume has {tuple(volume.shape[2:])}")
-        starts = [(have - want) // 2 for have, want in zip(volume.shape[2:], wanted, strict=True)]
-        cut = tuple(slice(start, start + want) for start, want in zip(starts, wanted, strict=True))
-        voxels = volume[(slice(None), slice(None), *cut)].to(self.temperature.device)
+        return self.embed_places(volume)[0]
+
+    def embed_places(self, volume: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``embed_volumes``, and the tokens (B, d, h, w, C) of the parts that ``token_grid`` tells."""
+        window = self.token_grid(volume.shape[2:]).window
+        voxels = volume[(slice(None), slice(None), *window)].to(self.temperature.device)
         # CT-CLIP reads (z, x, y)
         scaled = voxels.clamp(*HU_RANGE).mul_(0.001).transpose(3, 4)
-        return F.normalize(self.to_image_latent(self.image_transformer.pooled(scaled)), dim=-1)
+        tokens = self.image_transformer(scaled)
+        latents = F.normalize(self.to_image_latent(self.image_transformer.pooled(tokens)), dim=-1)
+        return latents, tokens.transpose(2, 3)
+
+    def token_grid(self, shape: Sequence[int]) -> TokenGrid:
+        image = self.image
+        wanted = (image.slices, image.pixels, image.pixels)
+        if any(have < want for have, want in zip(shape, wanted, strict=True)):
+            raise ConfigError(f"ct-clip-pair: it reads {wanted} voxels (D, H, W), the volume has {tuple(shape)}")
+        deep, high, wide = (
+            slice((have - want) // 2, (have - want) // 2 + want) for have, want in zip(shape, wanted, strict=True)
+        )
+        return TokenGrid((deep, high, wide), (image.patch_slices, image.patch, image.patch))

@@ -47,6 +47,8 @@ class ImageTowerConfig(ComponentConfig):
     """Channels of convolutions before the patches, 3 x 3 x 3 wide and of stride 2 (the first: see stem_start)."""
     stem_start: Literal[2, 4] = 2
     """Stride of the stem's first convolution. 4: cells of 4 x 4 x 4 voxels that do not overlap, several times faster."""
+    stem_residuals: Annotated[int, Field(ge=0)] = 0
+    """Convolutions of stride 1, each added to what it reads, after each of the stem's but the first."""
     quantised: bool = True
     """Tokens are rows of a codebook. Training needs gradients, and therefore false."""
     pool: Literal["slices", "slices+max"] = "slices"

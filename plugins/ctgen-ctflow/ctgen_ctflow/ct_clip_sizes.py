@@ -52,6 +52,8 @@ class ImageSizes:
     """Not CT-CLIP's: channels of convolutions before the patches, of stride 2 (the first: ``stem_start``). (): none."""
     stem_start: int = 2
     """Stride of the stem's first convolution: 2, 3 x 3 x 3 wide; or 4, of cells of 4 x 4 x 4 voxels that do not overlap."""
+    stem_residuals: int = 0
+    """Convolutions of stride 1, each added to what it reads, after each of the stem's but the first."""
     quantised: bool = True
     """False, which is not CT-CLIP's: tokens are as the transformers leave them, and gradients reach them."""
     pool: Literal["slices", "slices+max"] = "slices"

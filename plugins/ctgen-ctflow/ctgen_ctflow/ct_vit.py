@@ -45,9 +45,8 @@ class CtVit(nn.Module):
         tokens = self.continuous(volume)
         return F.embedding(self.codes(tokens), self.codebook) if self.sizes.quantised else tokens
 
-    def pooled(self, volume: Tensor) -> Tensor:
-        """(B, ``sizes.pooled``): the tokens as one vector."""
-        tokens = self(volume)
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """(B, T, G, G, C) -> (B, ``sizes.pooled``): the tokens as one vector."""
         mean = tokens.mean(dim=1).flatten(1)
         return mean if self.sizes.pool == "slices" else torch.cat([mean, tokens.flatten(1, 3).amax(dim=1)], dim=1)
 
@@ -96,30 +95,46 @@ class Stem(nn.Module):
         self.layers = nn.ModuleList(nn.Conv3d(wide, out, 3, stride=2, padding=1) for wide, out in pairwise(channels))
         # The first convolution is by far the largest: a norm of it costs more than it helps.
         self.norms = nn.ModuleList(nn.GroupNorm(1, out) for out in sizes.stem[1:])
+        self.residuals = nn.ModuleList(
+            nn.Sequential(*(Residual(out) for _ in range(sizes.stem_residuals))) for out in sizes.stem[1:]
+        )
 
     def forward(self, volume: Tensor) -> Tensor:
         """(B, 1, D, H, W) in units of 1000 HU -> (B, C, D / s, H / s, W / s), s = ``sizes.stem_stride``."""
+        # What follows rounds its inputs anyway; half precision halves the memory of the largest tensors.
+        if torch.is_autocast_enabled(volume.device.type):
+            volume = volume.to(torch.get_autocast_dtype(volume.device.type))
         if self.cells is None:
-            x = self._windowed(volume, dim=1)
+            # Channels last: convolutions of few channels are then several times faster.
+            x = self._windowed(volume[:, 0, ..., None]).permute(0, 4, 1, 2, 3)
         else:
-            # A convolution of cells that do not overlap is a product of matrices; half precision halves its memory.
-            if torch.is_autocast_enabled(volume.device.type):
-                volume = volume.to(torch.get_autocast_dtype(volume.device.type))
+            # A convolution of cells that do not overlap is a product of matrices.
             batch, _, deep, high, wide = volume.shape
             cells = volume.reshape(batch, deep // CELL, CELL, high // CELL, CELL, wide // CELL, CELL)
             cells = cells.permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
-            x = F.relu(self.cells(self._windowed(cells, dim=-1))).permute(0, 4, 1, 2, 3)
+            x = F.relu(self.cells(self._windowed(cells))).permute(0, 4, 1, 2, 3)
         first = len(self.layers) - len(self.norms)
         for number, layer in enumerate(self.layers):
             x = layer(x)
-            x = F.relu(self.norms[number - first](x) if number >= first else x)
+            x = self.residuals[number - first](F.relu(self.norms[number - first](x))) if number >= first else F.relu(x)
         return x
 
-    def _windowed(self, volume: Tensor, dim: int) -> Tensor:
+    def _windowed(self, voxels: Tensor) -> Tensor:
+        """(..., K) -> (..., windows * K)."""
         if not self.windows:
-            return volume
-        parts = [(volume * (2000 / (high - low)) - (high + low) / (high - low)).clamp(-1, 1) for low, high in self.windows]
-        return torch.cat(parts, dim=dim)
+            return voxels
+        parts = [(voxels * (2000 / (high - low)) - (high + low) / (high - low)).clamp(-1, 1) for low, high in self.windows]
+        return torch.cat(parts, dim=-1)
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, channels)
+        self.convolution = nn.Conv3d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + F.relu(self.convolution(self.norm(x)))
 
 
 class PatchEmbedding(nn.Module):

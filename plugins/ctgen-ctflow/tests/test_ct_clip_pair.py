@@ -19,7 +19,7 @@ from ctgen_ctflow.ship_weights import ship
 from safetensors.torch import save_file
 
 from ctgen.errors import CheckpointError, ConfigError
-from ctgen.interfaces import PairEncoder, Prompt, Report, Sizes
+from ctgen.interfaces import PairEncoder, PlaceEncoder, Prompt, Report, Sizes
 from ctgen.recipe import load_recipe
 from ctgen.stages import run
 from ctgen.testing import MemorySource, check_objective, check_text_encoder, phantom
@@ -43,7 +43,9 @@ def stored(model: CtClipPair, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("image", [{}, {"stem_start": 4}, {"stem": ()}, {"windows": ()}, {"pool": "slices"}])
+@pytest.mark.parametrize(
+    "image", [{}, {"stem_start": 4}, {"stem": ()}, {"windows": ()}, {"pool": "slices"}, {"stem_residuals": 2}]
+)
 def test_one_file_serves_the_pair_the_text_encoder_and_the_scores(tmp_path, image):
     model = build(**image)
     path = stored(model, tmp_path / "pair.safetensors")
@@ -79,6 +81,37 @@ def test_larger_volumes_are_cropped_evenly_and_smaller_ones_refused():
         model.embed_volumes(volume[:, :, :8])
 
 
+def test_tokens_stand_for_the_parts_of_the_volume_that_their_grid_tells():
+    model = build(patch=4, patch_slices=4, grid=4, stem=(6,), stem_residuals=1)
+    grid = model.token_grid((18, 20, 16))
+    assert grid.window == (slice(1, 17), slice(2, 18), slice(0, 16))
+    assert grid.cell == (4, 4, 4)
+    volume = torch.full((1, 1, 18, 20, 16), -1000.0)
+    changed = volume.clone()
+    changed[0, 0, 1 + 4 * 3 : 1 + 4 * 4, 2 + 4 * 2 : 2 + 4 * 3, 4 * 1 : 4 * 2] = 400.0
+    # Before the transformers look around, only the changed part (and what its convolutions reach) differs.
+    stem, patches = model.image_transformer.stem, model.image_transformer.patch_embedding
+    window = (slice(None), slice(None), *grid.window)
+    before, after = (patches(stem(x[window].transpose(3, 4) / 1000)).transpose(2, 3) for x in (volume, changed))
+    moved = (after - before).abs().sum(-1)[0]
+    assert moved.flatten().argmax() == (3 * 4 + 2) * 4 + 1
+    latents, tokens = model.embed_places(volume)
+    assert tokens.shape == (1, 4, 4, 4, 16)
+    assert torch.equal(latents, model.embed_volumes(volume))
+
+
+def test_residuals_add_to_what_the_stem_makes():
+    plain, deeper = build().image_transformer.stem, build(stem_residuals=2).image_transformer.stem
+    deeper.load_state_dict(plain.state_dict(), strict=False)
+    volume = torch.randn(1, 1, 16, 16, 16)
+    assert len(deeper.residuals[0]) == 2
+    assert not torch.allclose(deeper(volume), plain(volume))
+    for block in deeper.residuals[0]:
+        torch.nn.init.zeros_(block.convolution.weight)
+        torch.nn.init.zeros_(block.convolution.bias)
+    assert torch.allclose(deeper(volume), plain(volume))
+
+
 def test_cells_are_a_convolution_that_does_not_overlap():
     model = build(stem_start=4)
     stem = model.image_transformer.stem
@@ -104,7 +137,7 @@ def test_published_sizes_are_untouched_by_the_additions():
     assert "codebook" in dict(tower.named_parameters())
     assert PUBLISHED.image.pooled == 24 * 24 * 512
     old = PUBLISHED.as_dict()
-    for name in ("slices", "spacing_mm", "windows", "stem", "stem_start", "quantised", "pool"):
+    for name in ("slices", "spacing_mm", "windows", "stem", "stem_start", "stem_residuals", "quantised", "pool"):
         old["image"].pop(name)
     assert CtClipSizes.from_dict(json.loads(json.dumps(old))) == PUBLISHED
     assert CtClipSizes.from_dict(json.loads(json.dumps(PUBLISHED.as_dict()))) == PUBLISHED
@@ -113,6 +146,7 @@ def test_published_sizes_are_untouched_by_the_additions():
 def test_it_is_a_text_encoder_and_a_pair_encoder_that_the_objective_trains():
     model = build()
     assert isinstance(model, PairEncoder)
+    assert isinstance(model, PlaceEncoder)
     check_text_encoder(model)
     objective = Contrastive(ContrastiveConfig(label_weight=0.5), components={"text_encoder": model})
     check_objective(objective, MemorySource(size=(16, 16, 16)), tolerance=1e-5)
@@ -145,7 +179,8 @@ def test_weights_of_other_sizes_are_refused(tmp_path):
 
 RECIPE = """\
 name: small-clip
-data: {use: atlas-thorax, cases: 6, seed: 5, size: [24, 24, 24], spacing_mm: [12.0, 14.0, 14.0], valid_fraction: 0.5}
+data:
+  {use: atlas-thorax, cases: 6, seed: 5, size: [24, 24, 24], spacing_mm: [12, 14, 14], valid_fraction: 0.5, masks: true}
 prepare: {size: [16, 16, 16], spacing_mm: [12.0, 16.0, 16.0], min_lung_fraction: 0}
 text_encoder:
   use: ct-clip-pair
@@ -156,9 +191,9 @@ text_encoder:
   max_tokens: 64
   latent: 12
   weights: random
-  image: {width: 16, spatial_layers: 1, temporal_layers: 1, heads: 2, head_width: 8, feed_forward: 24, patch: 8, grid: 2,
+  image: {width: 24, spatial_layers: 1, temporal_layers: 1, heads: 2, head_width: 8, feed_forward: 24, patch: 8, grid: 2,
     slices: 16, spacing_mm: [12.0, 16.0, 16.0], windows: [[-1000, -300]], stem: [6, 8], quantised: false}
-objective: {use: contrastive, label_weight: 1.0, candidates: 3}
+objective: {use: contrastive, label_weight: 1.0, mask_weight: 1.0, candidates: 3}
 train: {steps: 3, batch: 2, checkpoint_every: 3, log_every: 1}
 """
 

@@ -55,9 +55,7 @@ def test_a_cell_holds_every_label_that_any_of_its_voxels_has():
 
 
 def test_masks_move_with_their_volumes():
-    objective = Contrastive(
-        ContrastiveConfig(mask_weight=1.0, shift_voxels=(2, 3, 4)), components={"text_encoder": Placed()}
-    )
+    objective = Contrastive(ContrastiveConfig(mask_weight=1.0, shift_voxels=(2, 3, 4)), components={"text_encoder": Placed()})
     assert isinstance(objective.model, PlaceEncoder)
     batch = objective.batch(Masked(), 24, generator_for(5))
     without = [place for place in range(24) if not batch["places_known"][place].any()]
