@@ -120,12 +120,13 @@ def generate(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Generate volumes from reports, with a finished run.
+    """Generate volumes from reports, with a finished run or with the weights that ship.
 
     Each volume is written in HU with its geometry, a JSON of where it comes from, and a picture.
 
     \b
     Examples:
+      ctgen generate preset:ctflow --report "Large right pleural effusion." -o effusion.nii.gz
       ctgen generate runs/ctflow --report "Small left pleural effusion." -o effusion.nii.gz
       ctgen generate runs/ctflow --reports reports.csv --count 3 --seed 7 -o volumes/
       ctgen generate runs/ctflow --report "No finding." --head scan.nii.gz -o continued/

@@ -17,6 +17,7 @@ from ctgen.errors import ConfigError, MissingFileError, StageError
 from ctgen.evaluate.continuity import seam_ratios, slice_differences
 from ctgen.interfaces import CaseRequest, Exporter, Report, WeightsInfo
 from ctgen.recipe import load_recipe
+from ctgen.recipe.resolve import PRESET
 from ctgen.recipe.sampling import guidance_warning
 from ctgen.recipe.settings import SampleSettings
 from ctgen.report.montage import overview
@@ -128,6 +129,7 @@ def open_source(source: str, steps: int | None, *, host: Host, console: Console)
         train_folder = folder if is_train_folder(folder) else None
         run_dir = folder.parent if train_folder else folder
     else:
+        source = as_shipped(source, host, console)
         recipe = load_recipe(source, host=host)
         run_dir = Path("runs") / recipe.name
     if trains(recipe) != "backbone":
@@ -153,6 +155,19 @@ def open_source(source: str, steps: int | None, *, host: Host, console: Console)
     for section in MODULES:
         context.components[section].to(device()).eval()
     return context, ComposedGenerator(context.components, context.recipe.prepare, context.recipe.sample, where=device())
+
+
+def as_shipped(source: str, host: Host, console: Console) -> str:
+    """``preset:NAME-mini`` for ``preset:NAME`` where a plugin ships both, said aloud: the published size has no data section
+    and no weights of its own, so that it cannot be generated with as it is."""
+    mini = f"{source}-mini"
+    if not source.startswith(PRESET) or mini.removeprefix(PRESET) not in (preset.name for preset in host.presets):
+        return source
+    console.say(
+        f"{source} at mini scale, with the weights that ship: {mini}. The published size needs weights of your own: write a "
+        f"recipe that extends {source}"
+    )
+    return mini
 
 
 def _jobs(

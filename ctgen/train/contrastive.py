@@ -42,6 +42,7 @@ class Contrastive:
                 hint="write text_encoder: {use: ct-clip-pair}, or give yours embed_texts and embed_volumes",
             )
         self.places: PlaceHead | None = None
+        self.head: nn.Linear | None = None
         if config.mask_weight > 0:
             if not isinstance(self.model, PlaceEncoder):
                 raise ConfigError(
@@ -49,8 +50,15 @@ class Contrastive:
                     f"{type(self.model).__name__} does not",
                     hint="set objective.mask_weight: 0, or give yours embed_places and token_grid",
                 )
-            self.places = self.extra = PlaceHead()
+            self.places = PlaceHead()
         self.asked = [prompt.format(label) for prompt in config.prompts for label in LABELS]
+        if config.head_weight > 0:
+            with torch.no_grad():
+                width = self.model.embed_texts(self.asked[:1]).shape[1]
+            self.head = nn.Linear(width, len(LABELS))
+        thrown_away = {"places": self.places, "head": self.head}
+        if any(part is not None for part in thrown_away.values()):
+            self.extra = nn.ModuleDict({name: part for name, part in thrown_away.items() if part is not None})
 
     def prepare(self, source: TrainingSource) -> None:
         if self.places is not None:
@@ -74,8 +82,8 @@ class Contrastive:
         return batch if self.places is None else {**batch, **self._masks(indices, steps, source)}
 
     def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """{"loss", "pairs" (InfoNCE), "labels", "text_labels", "places" (cross-entropies), "found": share of reports found,
-        "scale"}."""
+        """{"loss", "pairs" (InfoNCE), "found": share of reports found, "scale", and, where they have a weight, cross-entropies:
+        "labels", "text_labels" (by prompts), "head_volumes", "head_texts", "head_prompts", "places"}."""
         count = len(batch["texts"])
         weighs = self.config.label_weight > 0
         tokens: Tensor | None = None
@@ -90,14 +98,25 @@ class Contrastive:
         pairs = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
         terms = {"pairs": pairs.detach(), "found": (logits.argmax(1) == own).float().mean(), "scale": scale.detach()}
         loss = pairs
-        if weighs:
-            present, absent = self.model.embed_texts(self.asked).chunk(2)
+        if weighs or self.head is not None:
+            labels, known = batch["labels"], batch["known"]
+            asked = self.model.embed_texts(self.asked)
+            present, absent = asked.chunk(2)
             for name, latents in (("labels", volumes), ("text_labels", texts)):
-                said = (latents @ (present - absent).T).float() * scale
-                errors = F.binary_cross_entropy_with_logits(said, batch["labels"], reduction="none") * batch["known"]
-                terms[name] = errors.sum() / batch["known"].sum().clamp_min(1)
+                terms[name] = _cross_entropy((latents @ (present - absent).T).float() * scale, labels, known)
                 loss = loss + self.config.label_weight * terms[name]
                 terms[name] = terms[name].detach()
+            if self.head is not None:
+                own_label = torch.eye(len(LABELS), device=labels.device)
+                read = [
+                    _cross_entropy(self._read(volumes), labels, known),
+                    _cross_entropy(self._read(texts), labels, known),
+                    _cross_entropy(self._read(asked), torch.cat([own_label, 0 * own_label]), own_label.repeat(2, 1)),
+                ]
+                loss = loss + self.config.head_weight * torch.stack(read).sum()
+                terms |= {
+                    f"head_{name}": term.detach() for name, term in zip(("volumes", "texts", "prompts"), read, strict=True)
+                }
         if self.places is not None and tokens is not None:
             places = self.places(tokens, batch["holds"], batch["places_known"])
             loss = loss + self.config.mask_weight * places
@@ -145,6 +164,11 @@ class Contrastive:
         }
         return {name: value for name, value in scores.items() if math.isfinite(value)}
 
+    def _read(self, latents: Tensor) -> Tensor:
+        """Logits (B, 18) of latents (B, l) of unit length, which are brought to a variance of about one."""
+        assert self.head is not None
+        return self.head(latents * math.sqrt(latents.shape[1])).float()  # type: ignore[no-any-return]
+
     def _text(self, record: Mapping[str, Any], generator: torch.Generator) -> str:
         report = Report(**record["report"])
         # Drawn only where it is asked for: batches of other configs stay as they are.
@@ -188,6 +212,11 @@ class Contrastive:
             holds.append(holding(bits.numpy(), self.model.token_grid(bits.shape)))
             known.append(found[1])
         return {"holds": torch.stack(holds), "places_known": torch.stack(known)}
+
+
+def _cross_entropy(said: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    errors = F.binary_cross_entropy_with_logits(said, labels, reduction="none") * known
+    return errors.sum() / known.sum().clamp_min(1)
 
 
 def move(volume: Tensor, steps: Sequence[int], result: Tensor) -> None:

@@ -30,6 +30,9 @@ class ContrastiveConfig(ComponentConfig):
     read off. For cases with labels."""
     prompts: tuple[str, str] = ("{} is present.", "{} is not present.")
     """What says that a label, in place of {}, is there and that it is not; the default is CT-CLIP's."""
+    head_weight: Weight = 0.0
+    """Weight of the labels as one linear head, thrown away later, reads them from volumes, reports and prompts alike: it gives
+    each label a direction that both towers share long before the prompts, which it also trains, tell presence from absence."""
     mask_weight: Weight = 0.0
     """Weight of where findings are: the first 18 channels of each of the volume's tokens say which findings its part holds.
     For cases with masks (data set ``atlas-thorax``: masks=true), and an encoder that tells its parts (PlaceEncoder)."""

@@ -17,7 +17,7 @@ from ctgen.dicom.exporter import DicomExporter
 from ctgen.host import Host
 from ctgen.testing import phantom
 from ctgen.volume import Volume
-from ctgen.volume.io import write_volume
+from ctgen.volume.io import read_volume, write_volume
 from tests.e2e.sandbox import Sandbox
 
 REPOSITORY = Path(__file__).parents[2]
@@ -26,6 +26,10 @@ RUN_BY = {
     "pip install -r requirements.txt": ".ci/run",
     "ctgen run recipes/ctflow.yaml": "tests/e2e/test_main_job.py::output",
     "pytest": ".ci/run",
+    "ctgen generate preset:ctflow"
+    ' --report "Large right pleural effusion with passive atelectasis. Cardiomegaly." -o out.nii.gz': (
+        "tests/e2e/test_readme.py::test_a_report_becomes_a_volume_with_the_weights_that_ship"
+    ),
     'ctgen generate runs/ctflow --report "Small left pleural effusion. The heart is enlarged." -o effusion.nii.gz': (
         "tests/e2e/test_main_job.py::test_generate_from_a_report"
     ),
@@ -97,6 +101,19 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     return Sandbox(tmp_path_factory.mktemp("readme"))
+
+
+def test_a_report_becomes_a_volume_with_the_weights_that_ship(sandbox: Sandbox) -> None:
+    """One block of 16 slices in two steps; the README's command makes 96 slices in 25."""
+    report = "Large right pleural effusion with passive atelectasis. Cardiomegaly."
+    done = sandbox.run(f'ctgen generate preset:ctflow --report "{report}" --slices 16 --steps 2 -o out.nii.gz')
+    assert "preset:ctflow-mini" in done.stdout + done.stderr
+    assert "MINI" in done.stdout + done.stderr
+    volume = read_volume(sandbox.folder / "out.nii.gz")
+    assert volume.shape == (16, 128, 128)
+    assert np.allclose(volume.spacing_mm, 3.0)
+    assert volume.hu.std() > 100
+    assert (sandbox.folder / "out.png").is_file()
 
 
 def test_own_scans_are_inspected(sandbox: Sandbox) -> None:

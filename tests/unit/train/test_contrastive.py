@@ -181,3 +181,18 @@ def test_config_names_what_does_not_fit():
     config = ContrastiveConfig(prompts=("is it", "no {}"), shift_voxels=(0, 9, 0))
     sizes = Sizes(volume=SIZE, latent=None, text=None, grid=SIZE, block=1)  # type: ignore[arg-type]
     assert [field for field, _ in config.check(sizes)] == ["prompts.0", "shift_voxels"]
+
+
+def test_the_head_reads_labels_of_volumes_reports_and_prompts_and_gradients_reach_both_towers():
+    objective = build(head_weight=2.0)
+    batch = objective.batch(Source(), 6, generator_for(0))
+    terms = objective.loss(batch, 1, generator_for(0))
+    read = terms["head_volumes"] + terms["head_texts"] + terms["head_prompts"]
+    assert terms["loss"].item() == pytest.approx((terms["pairs"] + 2 * read).item(), rel=1e-5)
+    terms["loss"].backward()
+    assert objective.extra["head"].weight.grad.abs().sum() > 0
+    # A prompt says something of its own label alone.
+    objective.head.bias.data[4] += 100.0
+    more = objective.loss(batch, 1, generator_for(0))
+    assert more["head_prompts"] > terms["head_prompts"]
+    assert more["head_texts"].item() == pytest.approx(terms["head_texts"].item(), rel=1e-6)
