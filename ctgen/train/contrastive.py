@@ -93,7 +93,10 @@ class Contrastive:
             volumes, tokens = self.model.embed_places(batch["volume"])
         texts = self.model.embed_texts(batch["texts"])
         scale = self.model.logit_scale
-        logits = (volumes @ texts.T).float() * scale
+        # Under autocast these products would be bfloat16, which differences of young latents drown in.
+        autocast = torch.autocast(volumes.device.type, enabled=False)
+        with autocast:
+            logits = volumes.float() @ texts.float().T * scale
         own = torch.arange(count, device=logits.device)
         pairs = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
         terms = {"pairs": pairs.detach(), "found": (logits.argmax(1) == own).float().mean(), "scale": scale.detach()}
@@ -103,7 +106,9 @@ class Contrastive:
             asked = self.model.embed_texts(self.asked)
             present, absent = asked.chunk(2)
             for name, latents in (("labels", volumes), ("text_labels", texts)):
-                terms[name] = _cross_entropy((latents @ (present - absent).T).float() * scale, labels, known)
+                with autocast:
+                    said = latents.float() @ (present - absent).float().T * scale
+                terms[name] = _cross_entropy(said, labels, known)
                 loss = loss + self.config.label_weight * terms[name]
                 terms[name] = terms[name].detach()
             if self.head is not None:
@@ -167,7 +172,8 @@ class Contrastive:
     def _read(self, latents: Tensor) -> Tensor:
         """Logits (B, 18) of latents (B, l) of unit length, which are brought to a variance of about one."""
         assert self.head is not None
-        return self.head(latents * math.sqrt(latents.shape[1])).float()  # type: ignore[no-any-return]
+        with torch.autocast(latents.device.type, enabled=False):
+            return self.head(latents.float() * math.sqrt(latents.shape[1]))  # type: ignore[no-any-return]
 
     def _text(self, record: Mapping[str, Any], generator: torch.Generator) -> str:
         report = Report(**record["report"])

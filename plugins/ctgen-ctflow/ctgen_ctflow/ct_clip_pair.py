@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ctgen.errors import ConfigError
 from ctgen.interfaces import Prompt, TokenGrid
@@ -17,7 +16,7 @@ from ctgen_ctflow import ct_clip_layout, ct_clip_weights
 from ctgen_ctflow.ct_clip_pair_config import CtClipPairConfig
 from ctgen_ctflow.ct_clip_preprocess import HU_RANGE
 from ctgen_ctflow.ct_clip_sizes import CtClipSizes
-from ctgen_ctflow.ct_clip_text import CtClipText, warn_cut
+from ctgen_ctflow.ct_clip_text import CtClipText, to_latent, warn_cut
 from ctgen_ctflow.ct_vit import CtVit
 from ctgen_ctflow.prompt_template import render
 
@@ -80,8 +79,7 @@ class CtClipPair(CtClipText):
         # CT-CLIP reads (z, x, y)
         scaled = voxels.clamp(*HU_RANGE).mul_(0.001).transpose(3, 4)
         tokens = self.image_transformer(scaled)
-        latents = F.normalize(self.to_image_latent(self.image_transformer.pooled(tokens)), dim=-1)
-        return latents, tokens.transpose(2, 3)
+        return to_latent(self.to_image_latent, self.image_transformer.pooled(tokens)), tokens.transpose(2, 3)
 
     def token_grid(self, shape: Sequence[int]) -> TokenGrid:
         image = self.image

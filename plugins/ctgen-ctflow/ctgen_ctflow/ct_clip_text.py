@@ -82,9 +82,9 @@ class CtClipText(nn.Module):
         return self._latents(*self.tokenise(prompts))
 
     def _latents(self, ids: Tensor, mask: Tensor) -> Tensor:
-        weight = self.to_text_latent.weight
-        hidden = self.text_transformer(input_ids=ids.to(weight.device), attention_mask=mask.to(weight.device).long())
-        return F.normalize(self.to_text_latent(hidden.last_hidden_state[:, 0]), dim=-1)
+        device = self.to_text_latent.weight.device
+        hidden = self.text_transformer(input_ids=ids.to(device), attention_mask=mask.to(device).long())
+        return to_latent(self.to_text_latent, hidden.last_hidden_state[:, 0])
 
     def tokenise(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, L) of the prompts in the config's template."""
@@ -110,6 +110,16 @@ class CtClipText(nn.Module):
 
     def _texts(self, prompts: Sequence[Prompt]) -> list[str]:
         return [render(prompt, self.config.template) for prompt in prompts]
+
+
+def to_latent(projection: nn.Linear, pooled: Tensor) -> Tensor:
+    """(B, E) -> (B, latent) of unit length, in the projection's precision also under autocast.
+
+    All latents of a network at its start lie close together: in bfloat16 what tells them apart is lost in rounding (for texts:
+    differences of 0.0028 with an error of 0.0027), and training does not begin.
+    """
+    with torch.autocast(pooled.device.type, enabled=False):
+        return F.normalize(projection(pooled.to(projection.weight.dtype)), dim=-1)
 
 
 def text_tower(sizes: TextSizes, *, padding: int = 0, dropout: float = 0.0) -> BertModel:
