@@ -120,7 +120,7 @@ def generate(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Generate volumes from reports, with a finished run or with the weights that ship.
+    """Generate volumes from reports, with a run or a preset.
 
     Each volume is written in HU with its geometry, a JSON of where it comes from, and a picture.
 
