@@ -23,7 +23,7 @@ class CtClipImageConfig(ComponentConfig):
     """CT-CLIP's latent of a volume, of unit length; reads reports, and finds labels by the authors' two sentences for each."""
 
     weights: Given = "mini"
-    """"mini" (not shipped yet: an error says so), CT-CLIP_v2.pt, a safetensors file of both towers, or hf:owner/name/file."""
+    """"mini" (shipped: see its card), CT-CLIP_v2.pt, a safetensors file of both towers, or hf:owner/name/file."""
     vocabulary: Given = "mini"
     """The text tower's: "mini" (shipped), a vocab.txt, a tokenizer.json, the folder of either, or hf:owner/name."""
     text_heads: PositiveInt | None = None

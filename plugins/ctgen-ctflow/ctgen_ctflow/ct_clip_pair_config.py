@@ -85,7 +85,7 @@ class CtClipPairConfig(CtClipConfig):
     image: ImageTowerConfig = ImageTowerConfig()
     """The image tower."""
     weights: WeightsRef = "random"
-    """"random", CT-CLIP_v2.pt, or a safetensors file of ours; "mini" ones are not shipped yet."""
+    """"random", "mini" (shipped; recipes/mini/clip.yaml), CT-CLIP_v2.pt, or a safetensors file of ours."""
 
     @model_validator(mode="after")
     def _has_space(self) -> Self:
