@@ -105,7 +105,7 @@ class Contrastive:
             labels, known = batch["labels"], batch["known"]
             asked = self.model.embed_texts(self.asked)
             present, absent = asked.chunk(2)
-            for name, latents in (("labels", volumes), ("text_labels", texts)):
+            for name, latents in (("labels", volumes), ("text_labels", texts)) if weighs else ():
                 with autocast:
                     said = latents.float() @ (present - absent).float().T * scale
                 terms[name] = _cross_entropy(said, labels, known)

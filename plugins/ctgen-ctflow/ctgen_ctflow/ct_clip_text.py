@@ -116,7 +116,7 @@ def to_latent(projection: nn.Linear, pooled: Tensor) -> Tensor:
     """(B, E) -> (B, latent) of unit length, in the projection's precision also under autocast.
 
     All latents of a network at its start lie close together: in bfloat16 what tells them apart is lost in rounding (for texts:
-    differences of 0.0028 with an error of 0.0027), and training does not begin.
+    differences of 0.0028 with an error of 0.0027), and training is slow to begin.
     """
     with torch.autocast(pooled.device.type, enabled=False):
         return F.normalize(projection(pooled.to(projection.weight.dtype)), dim=-1)
