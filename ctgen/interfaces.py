@@ -256,7 +256,10 @@ class TextEncoder(Protocol):
 
 @runtime_checkable
 class PairEncoder(Protocol):
-    """A text encoder, an ``nn.Module``, that also embeds volumes: what the objective ``contrastive`` trains. Differentiable."""
+    """A text encoder, an ``nn.Module``, that also embeds volumes: what the objective ``contrastive`` trains. Differentiable.
+
+    May also have ``lock_text()``: what ``encode`` reads texts with wants no gradients any more (contrastive: lock_text).
+    """
 
     logit_scale: Tensor
     """Factor on cosines, a scalar above 0; it may be learnt."""
@@ -280,13 +283,19 @@ class TokenGrid(NamedTuple):
 
 @runtime_checkable
 class PlaceEncoder(PairEncoder, Protocol):
-    """A PairEncoder that also gives a vector for each part of a volume: what ``contrastive`` needs to learn from masks."""
+    """A PairEncoder that also gives a vector for each part of a volume: what ``contrastive`` needs to learn from masks.
 
-    def embed_places(self, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``embed_volumes``, and tokens (B, d, h, w, C) in the order of D, H, W."""
+    Parts may be told at several levels of the network, the finest first; the last are what its vector is made of.
+    """
 
-    def token_grid(self, shape: Sequence[int]) -> TokenGrid:
-        """Of volumes of ``shape`` (D, H, W)."""
+    token_channels: Sequence[int]
+    """C of each level."""
+
+    def embed_places(self, volume: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """As ``embed_volumes``, and tokens (B, d, h, w, C) of each level, in the order of D, H, W."""
+
+    def token_grids(self, shape: Sequence[int]) -> Sequence[TokenGrid]:
+        """Of each level, for volumes of ``shape`` (D, H, W)."""
 
 
 @runtime_checkable

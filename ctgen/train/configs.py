@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from ctgen.config import ComponentConfig
+from ctgen.interfaces import Sizes
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def misplaced(prompts: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """Problems of ``prompts`` in each of which a label should go once."""
+    for place, prompt in enumerate(prompts):
+        if prompt.count("{}") != 1:
+            yield f"prompts.{place}", f"{prompt!r} has no single {{}} where the label goes"
 
 
 class LatentFlowConfig(ComponentConfig):
@@ -47,3 +56,12 @@ class ReportLabelsConfig(ComponentConfig):
 
     facts: NonNegative = 1.0
     """Weight of side, size and lobe beside the labels."""
+    plain_text: Probability = 0.0
+    """Share of reports that are read as findings and impressions alone, and not in the text encoder's own template."""
+    prompt_weight: NonNegative = 0.0
+    """Weight of the labels in short texts: ``prompts`` for each label, as zero-shot labels are asked for."""
+    prompts: tuple[str, str] = ("{} is present.", "{} is not present.")
+    """What says that a label, in place of {}, is there and that it is not; the default is CT-CLIP's."""
+
+    def check(self, sizes: Sizes) -> Iterable[tuple[str, str]]:
+        yield from misplaced(self.prompts)

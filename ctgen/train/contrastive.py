@@ -15,7 +15,7 @@ from ctgen.errors import ConfigError, DataError
 from ctgen.evaluate.retrieval import auroc, retrieved
 from ctgen.interfaces import PairEncoder, PlaceEncoder, Prompt, Report, TrainingSource
 from ctgen.train.contrastive_config import ContrastiveConfig
-from ctgen.train.places import PlaceHead, holding
+from ctgen.train.places import PlaceHeads, holding
 from ctgen.train.report_labels import plausible_slices
 
 AIR_HU = -1000.0
@@ -41,16 +41,23 @@ class Contrastive:
                 f"objective contrastive trains a text encoder that also embeds volumes; {type(self.model).__name__} does not",
                 hint="write text_encoder: {use: ct-clip-pair}, or give yours embed_texts and embed_volumes",
             )
-        self.places: PlaceHead | None = None
+        if config.lock_text:
+            if not hasattr(self.model, "lock_text"):
+                raise ConfigError(
+                    f"objective.lock_text: {type(self.model).__name__} cannot lock its text tower",
+                    hint="set objective.lock_text: false, or give yours a method lock_text",
+                )
+            self.model.lock_text()
+        self.places: PlaceHeads | None = None
         self.head: nn.Linear | None = None
         if config.mask_weight > 0:
             if not isinstance(self.model, PlaceEncoder):
                 raise ConfigError(
                     f"objective.mask_weight needs an encoder that tells the parts of a volume; "
                     f"{type(self.model).__name__} does not",
-                    hint="set objective.mask_weight: 0, or give yours embed_places and token_grid",
+                    hint="set objective.mask_weight: 0, or give yours embed_places, token_channels and token_grids",
                 )
-            self.places = PlaceHead()
+            self.places = PlaceHeads(self.model.token_channels)
         self.asked = [prompt.format(label) for prompt in config.prompts for label in LABELS]
         if config.head_weight > 0:
             with torch.no_grad():
@@ -62,13 +69,13 @@ class Contrastive:
 
     def prepare(self, source: TrainingSource) -> None:
         if self.places is not None:
-            self.places.measure(source, self.model.token_grid(source.volume(0).shape))
+            self.places.measure(source, self.model.token_grids(source.volume(0).shape))
 
     def batch(self, source: TrainingSource, size: int, generator: torch.Generator) -> Mapping[str, Any]:
         """Different cases with a report, as long as there are ``size`` of them.
 
         volume (B, 1, D, H, W) HU, moved and noised; texts: list of B; labels, known (B, 18) float32, known = 0 where nothing is
-        said of a label. With mask_weight also holds (B, d, h, w, 18) bool, and places_known (B, 18) bool.
+        said of a label. With mask_weight also holds, (B, d, h, w, 18) bool by level, and places_known (B, 18) bool.
         """
         cases = _draw(source, size, generator)
         texts = [self._text(record, generator) for _, record in cases]
@@ -83,10 +90,10 @@ class Contrastive:
 
     def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
         """{"loss", "pairs" (InfoNCE), "found": share of reports found, "scale", and, where they have a weight, cross-entropies:
-        "labels", "text_labels" (by prompts), "head_volumes", "head_texts", "head_prompts", "places"}."""
+        "labels", "text_labels" (by prompts), "head_volumes", "head_texts", "head_prompts", and by level "places0", ..."""
         count = len(batch["texts"])
         weighs = self.config.label_weight > 0
-        tokens: Tensor | None = None
+        tokens: Sequence[Tensor] = ()
         if self.places is None:
             volumes = self.model.embed_volumes(batch["volume"])
         else:
@@ -122,10 +129,10 @@ class Contrastive:
                 terms |= {
                     f"head_{name}": term.detach() for name, term in zip(("volumes", "texts", "prompts"), read, strict=True)
                 }
-        if self.places is not None and tokens is not None:
-            places = self.places(tokens, batch["holds"], batch["places_known"])
-            loss = loss + self.config.mask_weight * places
-            terms["places"] = places.detach()
+        if self.places is not None:
+            places = torch.stack(self.places(tokens, batch["holds"], batch["places_known"]))
+            loss = loss + self.config.mask_weight * places.mean()
+            terms |= {f"places{level}": term for level, term in enumerate(places.detach().unbind())}
         return {"loss": loss, **terms}
 
     def adversary_loss(self, batch: Mapping[str, Any], step: int) -> Mapping[str, Tensor]:
@@ -205,7 +212,7 @@ class Contrastive:
         assert volumes is not None
         return volumes
 
-    def _masks(self, cases: Sequence[int], steps: Sequence[Sequence[int]], source: TrainingSource) -> dict[str, Tensor]:
+    def _masks(self, cases: Sequence[int], steps: Sequence[Sequence[int]], source: TrainingSource) -> dict[str, Any]:
         """Which label each part of each volume holds, and what is known of it; masks move with their volume."""
         holds, known = [], []
         for index, moved_by in zip(cases, steps, strict=True):
@@ -215,9 +222,9 @@ class Contrastive:
                 found = torch.zeros(shape, dtype=torch.int32), torch.zeros(len(LABELS), dtype=torch.bool)
             bits = torch.zeros_like(found[0])
             move(found[0], moved_by, bits)
-            holds.append(holding(bits.numpy(), self.model.token_grid(bits.shape)))
+            holds.append(holding(bits.numpy(), self.model.token_grids(bits.shape)))
             known.append(found[1])
-        return {"holds": torch.stack(holds), "places_known": torch.stack(known)}
+        return {"holds": [torch.stack(level) for level in zip(*holds, strict=True)], "places_known": torch.stack(known)}
 
 
 def _cross_entropy(said: Tensor, labels: Tensor, known: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ctgen.config import ComponentConfig
 from ctgen.interfaces import Sizes
+from ctgen.train.configs import misplaced
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -34,8 +35,12 @@ class ContrastiveConfig(ComponentConfig):
     """Weight of the labels as one linear head, thrown away later, reads them from volumes, reports and prompts alike: it gives
     each label a direction that both towers share long before the prompts, which it also trains, tell presence from absence."""
     mask_weight: Weight = 0.0
-    """Weight of where findings are: the first 18 channels of each of the volume's tokens say which findings its part holds.
-    For cases with masks (data set ``atlas-thorax``: masks=true), and an encoder that tells its parts (PlaceEncoder)."""
+    """Weight of where findings are: at each level of the image tower, the vector of a part of the volume says which findings
+    the part holds; at the last, the tokens, by its first 18 channels. For cases with masks (data set ``atlas-thorax``:
+    masks=true), and an encoder that tells its parts (PlaceEncoder)."""
+    lock_text: bool = False
+    """The text tower stays as it is, so that networks which were trained on what it makes of reports stay right; its projection
+    into the common space and the image tower learn (the other way round: LiT, arXiv 2111.07991)."""
     plain_text: Probability = 0.5
     """Share of reports that are read as findings and impressions alone, and not in the text encoder's own template."""
     impressions_only: Probability = 0.0
@@ -50,9 +55,7 @@ class ContrastiveConfig(ComponentConfig):
     """Held-out cases among which the right report is sought, for the scores that are logged; at most twice as many are read."""
 
     def check(self, sizes: Sizes) -> Iterable[tuple[str, str]]:
-        for place, prompt in enumerate(self.prompts):
-            if prompt.count("{}") != 1:
-                yield f"prompts.{place}", f"{prompt!r} has no single {{}} where the label goes"
+        yield from misplaced(self.prompts)
         for axis, shift, size in zip("DHW", self.shift_voxels, sizes.volume, strict=True):
             if shift >= size:
                 yield "shift_voxels", f"{shift} voxels along {axis} move the whole volume of {size} away"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,57 +16,95 @@ from ctgen.interfaces import TokenGrid, TrainingSource
 
 LOOKED_AT = 256
 """Cases from which the share of a finding's parts is estimated, once."""
-MOST_WEIGHT = 20.0
+LEAST_SHARE = 1e-5
+"""Of parts that hold a finding: rarer ones, and those that were not met, weigh as if it were this."""
 
 
 class PlaceHead(nn.Module):
-    """A scale and an offset per label: channel k of a token says whether label k is in its part of the volume.
+    """Logits of the labels that are in each part, for the tokens of one level.
 
-    Nothing mixes channels, so that the maximum over a volume's tokens, which some encoders pool, says whether it is anywhere.
+    ``straight`` (the last level's): a scale and an offset per label, channel k says label k. Nothing mixes channels, so that
+    the maximum over a volume's tokens, which some encoders pool, says whether it is anywhere. Else a linear layer.
     """
 
     share: Tensor
     """(18,) of all parts that hold the label; set by ``measure``."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int, *, straight: bool) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.full((len(LABELS),), 2.0))
-        self.offset = nn.Parameter(torch.full((len(LABELS),), -3.0))
-        self.register_buffer("share", torch.full((len(LABELS),), 0.5))
+        count = len(LABELS)
+        if straight and channels < count:
+            raise ConfigError(f"objective.mask_weight needs tokens of at least {count} channels, they have {channels}")
+        self.scale = nn.Parameter(torch.full((count,), 2.0)) if straight else None
+        self.linear = None if straight else nn.Linear(channels, count, bias=False)
+        self.offset = nn.Parameter(torch.zeros(count))
+        self.register_buffer("share", torch.full((count,), 0.5))
 
-    def measure(self, source: TrainingSource, grid: TokenGrid) -> None:
-        """Estimates ``share`` from the first cases with masks; DataError if there are none."""
-        held, looked = torch.zeros(len(LABELS)), 0
+    def measure(self, share: Tensor) -> None:
+        """From now on labels weigh by ``share``, and the offset is what a head that sees nothing would learn."""
+        self.share.copy_(share.clamp(LEAST_SHARE, 0.5))
+        with torch.no_grad():
+            self.offset.copy_((self._weight() * self.share / (1 - self.share)).log())
+
+    def forward(self, tokens: Tensor, holds: Tensor, known: Tensor) -> Tensor:
+        """Cross-entropy of tokens (B, d, h, w, C) against ``holds`` (B, d, h, w, 18), for what is ``known`` (B, 18).
+
+        A part that holds a finding counts sqrt(absent / present) times as much as one that does not; and each label's sum is
+        divided by what its parts weigh together, so that a speck of calcium and a cup of fluid are worth the same.
+        """
+        said = self._logits(tokens.float())
+        weight = self._weight()
+        errors = F.binary_cross_entropy_with_logits(said, holds.float(), pos_weight=weight, reduction="none")
+        known = known.float()
+        return (errors.mean((1, 2, 3)) / (weight * self.share) * known).sum() / known.sum().clamp_min(1)
+
+    def _logits(self, tokens: Tensor) -> Tensor:
+        if self.linear is not None:
+            return self.linear(tokens) + self.offset  # type: ignore[no-any-return]
+        assert self.scale is not None
+        return tokens[..., : len(LABELS)] * self.scale + self.offset
+
+    def _weight(self) -> Tensor:
+        return ((1 - self.share) / self.share).sqrt()
+
+
+class PlaceHeads(nn.Module):
+    """A PlaceHead for each level of an encoder; their mean is the loss."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        last = len(channels) - 1
+        self.levels = nn.ModuleList(PlaceHead(count, straight=place == last) for place, count in enumerate(channels))
+
+    def measure(self, source: TrainingSource, grids: Sequence[TokenGrid]) -> None:
+        """Estimates the shares from the first cases with masks; DataError if there are none."""
+        shares, looked = [torch.zeros(len(LABELS)) for _ in grids], 0
         for index in range(min(len(source.ids), LOOKED_AT)):
             found = source.masks(index)
             if found is not None:
-                held += holding(np.asarray(found[0]), grid).float().flatten(0, 2).mean(0)
+                for share, held in zip(shares, holding(np.asarray(found[0]), grids), strict=True):
+                    share += held.float().flatten(0, 2).mean(0)
                 looked += 1
         if not looked:
             raise DataError(
                 f"objective.mask_weight is set, but none of the first {min(len(source.ids), LOOKED_AT)} cases has masks",
                 hint="the data set must give them, such as data: {use: atlas-thorax, masks: true}; or set mask_weight: 0",
             )
-        self.share.copy_(held / looked)
+        for head, share in zip(self.levels, shares, strict=True):
+            assert isinstance(head, PlaceHead)
+            head.measure(share / looked)
 
-    def forward(self, tokens: Tensor, holds: Tensor, known: Tensor) -> Tensor:
-        """Cross-entropy of tokens (B, d, h, w, C) against ``holds`` (B, d, h, w, 18), for what is ``known`` (B, 18).
-
-        A part that holds a finding counts more the rarer it is: by sqrt(absent / present), at most 20.
-        """
-        count = len(LABELS)
-        if tokens.shape[-1] < count:
-            raise ConfigError(f"objective.mask_weight needs tokens of at least {count} channels, they have {tokens.shape[-1]}")
-        said = tokens[..., :count].float() * self.scale + self.offset
-        weight = ((1 - self.share) / self.share.clamp_min(1e-6)).sqrt().clamp(1.0, MOST_WEIGHT)
-        errors = F.binary_cross_entropy_with_logits(said, holds.float(), pos_weight=weight, reduction="none")
-        known = known.float()
-        return (errors.mean((1, 2, 3)) * known).sum() / known.sum().clamp_min(1)
+    def forward(self, tokens: Sequence[Tensor], holds: Sequence[Tensor], known: Tensor) -> list[Tensor]:
+        """The cross-entropy of each level, see PlaceHead."""
+        return [head(*level, known) for head, *level in zip(self.levels, tokens, holds, strict=True)]
 
 
-def holding(bits: NDArray[np.int32], grid: TokenGrid) -> Tensor:
-    """(D, H, W) with bit k = label k -> (d, h, w, 18) bool: which labels are in each cell of ``grid``."""
-    inside = np.ascontiguousarray(bits[grid.window])
-    split = [part for size, step in zip(inside.shape, grid.cell, strict=True) for part in (size // step, step)]
-    cells = np.bitwise_or.reduce(inside.reshape(split), axis=(1, 3, 5))
-    return torch.from_numpy((cells[..., None] >> np.arange(len(LABELS), dtype=np.int32)) & 1).bool()
+def holding(bits: NDArray[np.int32], grids: Sequence[TokenGrid]) -> list[Tensor]:
+    """(D, H, W) with bit k = label k -> (d, h, w, 18) bool for each grid: which labels are in each cell."""
+    held = []
+    for grid in grids:
+        inside = np.ascontiguousarray(bits[grid.window])
+        split = [part for size, step in zip(inside.shape, grid.cell, strict=True) for part in (size // step, step)]
+        cells = np.bitwise_or.reduce(inside.reshape(split), axis=(1, 3, 5))
+        held.append(torch.from_numpy((cells[..., None] >> np.arange(len(LABELS), dtype=np.int32)) & 1).bool())
+    return held

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctgen.data.labels import LABELS
-from ctgen.errors import DataError
+from ctgen.errors import ConfigError, DataError
 from ctgen.interfaces import Prompt, Report, TextFeatures, TrainingSource
 from ctgen.train.configs import ReportLabelsConfig
 
@@ -51,17 +51,29 @@ class ReportLabels:
         nn.init.zeros_(head.bias)
         # the norm undoes the unit length that encoders like CT-CLIP give their vector
         self.extra = nn.Sequential(nn.LayerNorm(width, elementwise_affine=False), head)
+        self.asked = [prompt.format(label) for prompt in config.prompts for label in LABELS]
+        if (config.plain_text or config.prompt_weight) and not hasattr(self.model, "encode_texts"):
+            raise ConfigError(
+                f"objective.plain_text and prompt_weight need a text encoder that reads texts as they are; "
+                f"{type(self.model).__name__} does not",
+                hint="set both to 0, or give yours a method encode_texts",
+            )
 
     def batch(self, source: TrainingSource, size: int, generator: torch.Generator) -> Mapping[str, Any]:
         """Prompts of cases that have a report and labels, drawn with replacement.
 
-        prompts: list of B; targets, known (B, labels + facts) float32, known = 0 where nothing is said. The number of slices
-        in a prompt is the case's own, another one, or left out: it must not matter.
+        prompts: list of B, some of them (plain_text) as strings; targets, known (B, labels + facts) float32, known = 0 where
+        nothing is said. The number of slices in a prompt is the case's own, another one, or left out: it must not matter.
         """
-        prompts, targets, known = [], [], []
+        prompts: list[Prompt | str] = []
+        targets, known = [], []
         for _ in range(size):
             record = _draw(source, generator)
-            prompts.append(Prompt(Report(**record["report"]), slices=plausible_slices(record, generator)))
+            report = Report(**record["report"])
+            prompts.append(Prompt(report, slices=plausible_slices(record, generator)))
+            # drawn only where it is asked for: batches of other configs stay as they are
+            if self.config.plain_text > 0 and torch.rand((), generator=generator) < self.config.plain_text:
+                prompts[-1] = f"{report.findings} {report.impressions}".strip()
             labels = [float(record["labels"].get(name, 0)) for name in LABELS]
             stated = [float(name in record["labels"]) for name in LABELS]
             findings = record.get("meta", {}).get("findings")
@@ -70,21 +82,38 @@ class ReportLabels:
         return {"prompts": prompts, "targets": torch.tensor(targets), "known": torch.tensor(known)}
 
     def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """{"loss", "labels" and "facts" (cross-entropies), "recall" and "specificity" of the labels (NaN: none here)}."""
-        logits = self.extra(_pooled(self.model.encode(batch["prompts"]))).float()  # type: ignore[operator]
+        """{"loss", "labels", "facts" and, with a weight, "prompts" (cross-entropies), "recall" and "specificity" of the labels
+        (NaN: none here)}."""
         targets, known = batch["targets"], batch["known"]
+        plain = [isinstance(prompt, str) for prompt in batch["prompts"]]
+        logits = targets.new_empty(targets.shape)
+        for texts, encode in ((False, "encode"), (True, "encode_texts")):
+            rows = [place for place, is_text in enumerate(plain) if is_text == texts]
+            if rows:
+                features = getattr(self.model, encode)([batch["prompts"][row] for row in rows])
+                logits[rows] = self.extra(_pooled(features)).float()
         errors = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * known
         count = len(LABELS)
         labels = errors[:, :count].sum() / known[:, :count].sum().clamp_min(1)
         stated = errors[:, count:].sum() / known[:, count:].sum().clamp_min(1)
         says, said = logits[:, :count].detach() > 0, targets[:, :count] > 0.5
         sure = known[:, :count] > 0
+        loss = labels + self.config.facts * stated
+        terms = {}
+        if self.config.prompt_weight > 0:
+            said_of = self.extra(_pooled(self.model.encode_texts(self.asked))).float()[:, :count]  # type: ignore[operator]
+            # each prompt speaks of one label
+            of_own = torch.cat([part.diagonal() for part in said_of.chunk(2)])
+            there = torch.cat([torch.ones_like(of_own[:count]), torch.zeros_like(of_own[count:])])
+            asked = F.binary_cross_entropy_with_logits(of_own, there)
+            loss, terms = loss + self.config.prompt_weight * asked, {"prompts": asked.detach()}
         return {
-            "loss": labels + self.config.facts * stated,
+            "loss": loss,
             "labels": labels,
             "facts": stated,
             "recall": says[sure & said].float().mean(),
             "specificity": (~says)[sure & ~said].float().mean(),
+            **terms,
         }
 
     def adversary_loss(self, batch: Mapping[str, Any], step: int) -> Mapping[str, Tensor]:

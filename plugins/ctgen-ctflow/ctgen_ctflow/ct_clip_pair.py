@@ -16,7 +16,7 @@ from ctgen_ctflow import ct_clip_layout, ct_clip_weights
 from ctgen_ctflow.ct_clip_pair_config import CtClipPairConfig
 from ctgen_ctflow.ct_clip_preprocess import HU_RANGE
 from ctgen_ctflow.ct_clip_sizes import CtClipSizes
-from ctgen_ctflow.ct_clip_text import CtClipText, to_latent, warn_cut
+from ctgen_ctflow.ct_clip_text import CtClipText, to_latent
 from ctgen_ctflow.ct_vit import CtVit
 from ctgen_ctflow.prompt_template import render
 
@@ -62,26 +62,32 @@ class CtClipPair(CtClipText):
         return render(prompt, self.config.template)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        ids, mask, counts = self.tokeniser.encode(texts)
-        if counts.cut and not self.counts.cut:
-            warn_cut(counts, self.config.max_tokens)
-        self.counts += counts
-        return self._latents(ids, mask)
+        return self._latents(*self._counted(texts))
 
     def embed_volumes(self, volume: Tensor) -> Tensor:
         """(B, 1, D, H, W) HU -> (B, latent); a larger one is cropped evenly, ConfigError for a smaller one."""
         return self.embed_places(volume)[0]
 
-    def embed_places(self, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``embed_volumes``, and the tokens (B, d, h, w, C) of the parts that ``token_grid`` tells."""
-        window = self.token_grid(volume.shape[2:]).window
+    def embed_places(self, volume: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """As ``embed_volumes``, and the tokens (B, d, h, w, C) of the parts that ``token_grids`` tells."""
+        window = self.token_grids(volume.shape[2:])[-1].window
         voxels = volume[(slice(None), slice(None), *window)].to(self.temperature.device)
         # CT-CLIP reads (z, x, y)
         scaled = voxels.clamp(*HU_RANGE).mul_(0.001).transpose(3, 4)
-        tokens = self.image_transformer(scaled)
-        return to_latent(self.to_image_latent, self.image_transformer.pooled(tokens)), tokens.transpose(2, 3)
+        levels = self.image_transformer.levels(scaled)
+        tokens = self.image_transformer.quantise(levels[-1])
+        latents = to_latent(self.to_image_latent, self.image_transformer.pooled(tokens))
+        return latents, [level.transpose(2, 3) for level in (*levels[:-1], tokens)]
 
-    def token_grid(self, shape: Sequence[int]) -> TokenGrid:
+    @property
+    def token_channels(self) -> tuple[int, ...]:
+        return (*self.image.stem[1:], self.image.width)
+
+    def lock_text(self) -> None:
+        self.text_transformer.requires_grad_(False)
+
+    def token_grids(self, shape: Sequence[int]) -> list[TokenGrid]:
+        """Of the stem's convolutions after its first, and of the tokens."""
         image = self.image
         wanted = (image.slices, image.pixels, image.pixels)
         if any(have < want for have, want in zip(shape, wanted, strict=True)):
@@ -89,4 +95,7 @@ class CtClipPair(CtClipText):
         deep, high, wide = (
             slice((have - want) // 2, (have - want) // 2 + want) for have, want in zip(shape, wanted, strict=True)
         )
-        return TokenGrid((deep, high, wide), (image.patch_slices, image.patch, image.patch))
+        window = (deep, high, wide)
+        strides = [image.stem_stride >> back for back in reversed(range(len(image.stem) - 1))]
+        inner = [TokenGrid(window, (step, step, step)) for step in strides]
+        return [*inner, TokenGrid(window, (image.patch_slices, image.patch, image.patch))]

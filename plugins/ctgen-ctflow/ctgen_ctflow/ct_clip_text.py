@@ -68,7 +68,11 @@ class CtClipText(nn.Module):
 
     def encode(self, prompts: Sequence[Prompt]) -> TextFeatures:
         """In the config's ``output``; TruncationWarning when the first prompts are cut, ``counts`` goes on counting."""
-        ids, mask = self.tokenise(prompts)
+        return self.encode_texts(self._texts(prompts))
+
+    def encode_texts(self, texts: Sequence[str]) -> TextFeatures:
+        """Texts as they are, in no template."""
+        ids, mask = self._counted(texts)
         device = self.text_transformer.embeddings.word_embeddings.weight.device
         features: TextFeatures = self(ids.to(device), mask.to(device))
         return features
@@ -88,7 +92,10 @@ class CtClipText(nn.Module):
 
     def tokenise(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, L) of the prompts in the config's template."""
-        ids, mask, counts = self.tokeniser.encode(self._texts(prompts))
+        return self._counted(self._texts(prompts))
+
+    def _counted(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids, mask, counts = self.tokeniser.encode(texts)
         if counts.cut and not self.counts.cut:
             warn_cut(counts, self.config.max_tokens)
         self.counts += counts

@@ -42,7 +42,10 @@ class CtVit(nn.Module):
             self.codebook = nn.Parameter(torch.randn(sizes.codes, sizes.width), requires_grad=False)
 
     def forward(self, volume: Tensor) -> Tensor:
-        tokens = self.continuous(volume)
+        return self.quantise(self.continuous(volume))
+
+    def quantise(self, tokens: Tensor) -> Tensor:
+        """Each token's row of the codebook; the tokens themselves if there is none."""
         return F.embedding(self.codes(tokens), self.codebook) if self.sizes.quantised else tokens
 
     def pooled(self, tokens: Tensor) -> Tensor:
@@ -52,14 +55,22 @@ class CtVit(nn.Module):
 
     def continuous(self, volume: Tensor) -> Tensor:
         """Tokens (B, T, G, G, C) before the quantiser."""
+        return self.levels(volume)[-1]
+
+    def levels(self, volume: Tensor) -> list[Tensor]:
+        """What the stem's convolutions after its first make of the volume, (B, D / s, H / s, W / s, C) at strides s, and the
+        tokens before the quantiser."""
         self._check(volume)
-        x = self.patch_embedding(volume if self.stem is None else self.stem(volume))
+        inner = [] if self.stem is None else self.stem.levels(volume)
+        x = self.patch_embedding(inner[-1] if inner else volume)
         batch, groups, grid, _, width = x.shape
         shape = (batch, groups, grid, grid)
         x = self.spatial(x.reshape(batch * groups, grid * grid, width), shape, self.position_bias(grid))
         x = x.reshape((*shape, width)).permute(0, 2, 3, 1, 4).reshape(batch * grid * grid, groups, width)
         tokens: Tensor = self.temporal(x, shape, None)
-        return tokens.reshape(batch, grid, grid, groups, width).permute(0, 3, 1, 2, 4)
+        tokens = tokens.reshape(batch, grid, grid, groups, width).permute(0, 3, 1, 2, 4)
+        # windows alone are no level, and neither is the first convolution
+        return [*(level.permute(0, 2, 3, 4, 1) for level in inner[1:]), tokens]
 
     def codes(self, tokens: Tensor) -> Tensor:
         """(..., C) -> (...) int64: the nearest row by cosine, in float32 whatever the network runs in."""
@@ -101,6 +112,10 @@ class Stem(nn.Module):
 
     def forward(self, volume: Tensor) -> Tensor:
         """(B, 1, D, H, W) in units of 1000 HU -> (B, C, D / s, H / s, W / s), s = ``sizes.stem_stride``."""
+        return self.levels(volume)[-1]
+
+    def levels(self, volume: Tensor) -> list[Tensor]:
+        """The result of the first layer (of the windows, if there is no other) and of each one after it."""
         # What follows rounds its inputs anyway; half precision halves the memory of the largest tensors.
         if torch.is_autocast_enabled(volume.device.type):
             volume = volume.to(torch.get_autocast_dtype(volume.device.type))
@@ -114,10 +129,12 @@ class Stem(nn.Module):
             cells = cells.permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
             x = F.relu(self.cells(self._windowed(cells))).permute(0, 4, 1, 2, 3)
         first = len(self.layers) - len(self.norms)
-        for number, layer in enumerate(self.layers):
-            x = layer(x)
-            x = self.residuals[number - first](F.relu(self.norms[number - first](x))) if number >= first else F.relu(x)
-        return x
+        for layer in self.layers[:first]:
+            x = F.relu(layer(x))
+        found = [x]
+        for layer, norm, residuals in zip(self.layers[first:], self.norms, self.residuals, strict=True):
+            found.append(residuals(F.relu(norm(layer(found[-1])))))
+        return found
 
     def _windowed(self, voxels: Tensor) -> Tensor:
         """(..., K) -> (..., windows * K)."""

@@ -82,10 +82,10 @@ def test_larger_volumes_are_cropped_evenly_and_smaller_ones_refused():
 
 
 def test_tokens_stand_for_the_parts_of_the_volume_that_their_grid_tells():
-    model = build(patch=4, patch_slices=4, grid=4, stem=(6,), stem_residuals=1)
-    grid = model.token_grid((18, 20, 16))
-    assert grid.window == (slice(1, 17), slice(2, 18), slice(0, 16))
-    assert grid.cell == (4, 4, 4)
+    model = build(patch=4, patch_slices=4, grid=4, stem=(5, 6), stem_residuals=1)
+    finer, grid = model.token_grids((18, 20, 16))
+    assert finer.window == grid.window == (slice(1, 17), slice(2, 18), slice(0, 16))
+    assert finer.cell == grid.cell == (4, 4, 4)
     volume = torch.full((1, 1, 18, 20, 16), -1000.0)
     changed = volume.clone()
     changed[0, 0, 1 + 4 * 3 : 1 + 4 * 4, 2 + 4 * 2 : 2 + 4 * 3, 4 * 1 : 4 * 2] = 400.0
@@ -94,10 +94,25 @@ def test_tokens_stand_for_the_parts_of_the_volume_that_their_grid_tells():
     window = (slice(None), slice(None), *grid.window)
     before, after = (patches(stem(x[window].transpose(3, 4) / 1000)).transpose(2, 3) for x in (volume, changed))
     moved = (after - before).abs().sum(-1)[0]
-    assert moved.flatten().argmax() == (3 * 4 + 2) * 4 + 1
-    latents, tokens = model.embed_places(volume)
+    most = torch.unravel_index(moved.argmax(), moved.shape)
+    assert all(abs(at - there) <= 1 for at, there in zip(most, (3, 2, 1), strict=True))
+    latents, (inner, tokens) = model.embed_places(volume)
     assert tokens.shape == (1, 4, 4, 4, 16)
     assert torch.equal(latents, model.embed_volumes(volume))
+    assert [level.shape[-1] for level in (inner, tokens)] == list(model.token_channels) == [6, 16]
+    moved = (inner - model.embed_places(changed)[1][0]).abs().sum(-1)[0]
+    most = torch.unravel_index(moved.argmax(), moved.shape)
+    assert all(abs(at - there) <= 1 for at, there in zip(most, (3, 2, 1), strict=True))
+
+
+def test_a_locked_text_tower_gets_no_gradients_and_the_projections_do():
+    model = build()
+    model.lock_text()
+    texts, volumes = model.embed_texts(["a nodule", "no nodule"]), model.embed_volumes(torch.randn(2, 1, 16, 16, 16) * 200)
+    (texts * volumes).sum().backward()
+    assert all(parameter.grad is None for parameter in model.text_transformer.parameters())
+    assert model.to_text_latent.weight.grad.abs().sum() > 0
+    assert model.to_image_latent.weight.grad.abs().sum() > 0
 
 
 def test_residuals_add_to_what_the_stem_makes():

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ctgen.data.labels import LABELS
-from ctgen.errors import DataError
-from ctgen.interfaces import Objective, Prompt, TextFeatures, TextSpec
+from ctgen.errors import ConfigError, DataError
+from ctgen.interfaces import Objective, Prompt, Report, TextFeatures, TextSpec
 from ctgen.train.batches import generator_for
 from ctgen.train.checkpoint import load_weights
 from ctgen.train.configs import ReportLabelsConfig
@@ -54,6 +54,31 @@ class Source:
 
 def build(pooled: bool = True, **fields) -> ReportLabels:
     return ReportLabels(ReportLabelsConfig(**fields), components={"text_encoder": Encoder(pooled)}, schedule=None, rollout=None)
+
+
+def test_prompts_and_plain_texts_are_learnt_where_they_are_asked_for():
+    class Reading(Encoder):
+        def encode_texts(self, texts):
+            self.read = [*getattr(self, "read", []), *texts]
+            return super().encode([Prompt(Report(findings=text)) for text in texts])
+
+    made = {"components": {"text_encoder": Reading()}, "schedule": None, "rollout": None}
+    objective = ReportLabels(ReportLabelsConfig(plain_text=0.5, prompt_weight=1.0, facts=0.0), **made)
+    batch = objective.batch(Source(), 40, generator_for(1))
+    plain = [prompt for prompt in batch["prompts"] if isinstance(prompt, str)]
+    assert 8 < len(plain) < 32
+    terms = objective.loss(batch, 1, generator_for(1))
+    assert terms["loss"].item() == pytest.approx(float((terms["labels"] + terms["prompts"]).detach()), rel=1e-6)
+    assert objective.model.read == [*plain, *objective.asked]
+    assert objective.asked[0] == "Medical material is present."
+    # only what a prompt speaks of counts: a head that says yes to everything is wrong about every second one
+    with torch.no_grad():
+        objective.extra[1].bias.fill_(20.0)
+    assert objective.loss(batch, 1, generator_for(1))["prompts"] == pytest.approx(10.0, rel=0.01)
+
+    with pytest.raises(ConfigError, match="Encoder does not"):
+        build(prompt_weight=1.0)
+    assert [place for place, _ in ReportLabelsConfig(prompts=("{}", "no")).check(None)] == ["prompts.1"]
 
 
 def test_batch_has_reports_with_their_labels_and_facts():
