@@ -8,7 +8,8 @@ HDF5 program sees one file. A case's group holds
     mean, logvar    (d, c, h, w) f16: slices first, so that a block of slices is one piece of the file; logvar may be absent
     tokens, pooled  (L, E) f16, (E',) f32: text features without padding; pooled may be absent
 
-each with its ``sha256`` as an attribute, and the group has the case's ``key`` (what it was computed from) and ``stats``.
+each with its ``sha256`` as an attribute, and the group has the case's ``key`` (what it was computed from), ``voxels`` (their
+SHA-256) and ``stats``.
 """
 
 from __future__ import annotations
@@ -39,7 +40,13 @@ PLACES_KEPT = 1 << 16
 
 
 def write_part(
-    path: Path, posterior: Posterior, text: TextFeatures, *, key: str = "", stats: Mapping[str, Any] | None = None
+    path: Path,
+    posterior: Posterior,
+    text: TextFeatures,
+    *,
+    key: str = "",
+    voxels: str = "",
+    stats: Mapping[str, Any] | None = None,
 ) -> None:
     """One case's moments (1, c, d, h, w) and features (batch of 1) as a small HDF5 file."""
     arrays: dict[str, NDArray[Any]] = {"mean": _slices_first(posterior.mean)}
@@ -52,7 +59,8 @@ def write_part(
 
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:
-            file.attrs["key"], file.attrs["stats"] = key, json.dumps(dict(stats or {}), sort_keys=True)
+            file.attrs["key"], file.attrs["voxels"] = key, voxels
+            file.attrs["stats"] = json.dumps(dict(stats or {}), sort_keys=True)
             for name, array in arrays.items():
                 file[name] = array
                 file[name].attrs["sha256"] = digest_of(array)

@@ -17,17 +17,17 @@ MARK = "cache.json"
 """Holds the key of everything but the list of cases: folders of one key may share results."""
 
 
-def mark(folder: Path, key: str) -> None:
+def mark(folder: Path, key: str, *, name: str = MARK) -> None:
     """Write down, before the first result, what the results of ``folder`` depend on."""
-    if not (folder / MARK).is_file():
-        write_json(folder / MARK, {"key": key})
+    if not (folder / name).is_file():
+        write_json(folder / name, {"key": key})
 
 
-def earlier_folders(run_dir: Path, stage: str, key: str, folder: Path) -> list[Path]:
+def earlier_folders(run_dir: Path, stage: str, key: str, folder: Path, *, mark: str = MARK) -> list[Path]:
     """Folders of ``stage`` with the same key but ``folder``, the newest first; broken-off ones too, for what they have."""
-    found = [path.parent for path in run_dir.glob(f"{stage}-*/{MARK}") if path.parent != folder]
-    same = [path for path in found if read_json(path / MARK).get("key") == key]
-    return sorted(same, key=lambda path: (path / MARK).stat().st_mtime_ns, reverse=True)
+    found = [path.parent for path in run_dir.glob(f"{stage}-*/{mark}") if path.parent != folder]
+    same = [path for path in found if read_json(path / mark).get("key") == key]
+    return sorted(same, key=lambda path: (path / mark).stat().st_mtime_ns, reverse=True)
 
 
 class Changes:

@@ -6,7 +6,9 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from ctgen.interfaces import Posterior, Prompt, TextFeatures
 from ctgen.stages.components import device, require
 from ctgen.stages.context import Context
 from ctgen.stages.earlier import earlier_folders, mark
+from ctgen.stages.known_latents import MARK as LATENTS_MARK
+from ctgen.stages.known_latents import KnownLatents
 from ctgen.stages.plan import DONE, sharing_key
 from ctgen.stages.processes import rank, wait_for_files, world_size
 from ctgen.stages.shards import PLAN, Job, Plan, make_plan, read_plan
@@ -70,10 +74,13 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
     autoencoder = require(context.components, "autoencoder").to(own_device())
     text_encoder = require(context.components, "text_encoder").to(own_device())
     prepared = PreparedCases(context.folders["prepare"])
+    latents_key = sharing_key(recipe, "latents", context.components)
+    known = KnownLatents.beside(context.run_dir, latents_key, folder)
     if rank() == 0:
         key = sharing_key(recipe, "encode", context.components)
         earlier = earlier_folders(context.run_dir, "encode", key, folder)
         mark(folder, key)
+        mark(folder, latents_key, name=LATENTS_MARK)
         if not (folder / PLAN).is_file():
             make_plan(
                 folder,
@@ -83,7 +90,8 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
             )
     wait_for_files([folder / PLAN], context.stopper.check)
     plan = read_plan(folder)
-    _encode(context, folder, plan, prepared, autoencoder, text_encoder)
+    encode_case = partial(_encode_case, context, prepared=prepared, known=known, networks=(autoencoder, text_encoder))
+    _encode(context, folder, plan, encode_case)
     if rank() > 0:
         wait_for_files([folder / DONE], context.stopper.check)
         return {}
@@ -104,7 +112,7 @@ def case_key(prepared: PreparedCases, case_id: str) -> str:
     return fingerprint([prepared.record(case_id)["voxels_sha256"], asdict(prepared.prompt(case_id))])
 
 
-def _encode(context: Context, folder: Path, plan: Plan, prepared: PreparedCases, autoencoder: Any, text_encoder: Any) -> None:
+def _encode(context: Context, folder: Path, plan: Plan, encode_case: Callable[[Job, Path], bool]) -> None:
     """This process's shards: each case is a small file until all of its shard are there and merged."""
     own = plan.shards[rank() :: world_size()]
     if plan.taken:
@@ -112,26 +120,40 @@ def _encode(context: Context, folder: Path, plan: Plan, prepared: PreparedCases,
     parts = {job.id: folder / "parts" / f"{job.id}.h5" for shard in own for job in shard.jobs}
     whole = {shard.file for shard in own if (folder / shard.file).is_file()}
     done = sum(shard.file in whole or parts[job.id].is_file() for shard in own for job in shard.jobs)
+    taken_over = 0
     with context.console.task("encode", len(parts), unit="cases", done=done) as task:
         for shard in own:
             for job in shard.jobs if shard.file not in whole else ():
                 if not parts[job.id].is_file():
-                    _encode_case(context, job, parts[job.id], prepared, autoencoder, text_encoder)
+                    taken_over += encode_case(job, parts[job.id])
                     task.advance(note=job.id)
                 context.stopper.check()
             if shard.file not in whole:
                 merge_parts([(job.id, parts[job.id]) for job in shard.jobs], folder / shard.file)
             for job in shard.jobs:
                 parts[job.id].unlink(missing_ok=True)
+    if taken_over:
+        context.console.say(f"  latents of {taken_over} cases were there, of an earlier run: only their texts were encoded")
 
 
-def _encode_case(context: Context, job: Job, part: Path, prepared: PreparedCases, autoencoder: Any, text_encoder: Any) -> None:
-    posterior = encode_slices(autoencoder, prepared.array(job.id), context.recipe.encode.batch_slices, own_device())
-    _check_half(job.id, {"latents": posterior.mean, "log-variances": posterior.logvar})
+def _encode_case(
+    context: Context, job: Job, part: Path, *, prepared: PreparedCases, known: KnownLatents, networks: tuple[Any, Any]
+) -> bool:
+    """Whether the latents were known."""
+    autoencoder, text_encoder = networks
+    voxels = prepared.record(job.id)["voxels_sha256"]
+    found = known.find(job.id, voxels)
+    if found is None:
+        posterior = encode_slices(autoencoder, prepared.array(job.id), context.recipe.encode.batch_slices, own_device())
+        _check_half(job.id, {"latents": posterior.mean, "log-variances": posterior.logvar})
+        stats: Mapping[str, Any] = case_stats(posterior)
+    else:
+        posterior, stats = found
     with torch.inference_mode():
         text = _on_cpu(text_encoder.encode([prepared.prompt(job.id)]))
     _check_half(job.id, {"text features": text.tokens, "pooled text features": text.pooled})
-    write_part(part, posterior, text, key=job.key, stats=case_stats(posterior))
+    write_part(part, posterior, text, key=job.key, voxels=voxels, stats=stats)
+    return found is not None
 
 
 def _finish(context: Context, folder: Path, plan: Plan, prepared: PreparedCases, autoencoder: Any) -> dict[str, Any]:

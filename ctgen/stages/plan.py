@@ -90,8 +90,8 @@ def fingerprints(recipe: Recipe, components: dict[str, Any]) -> dict[str, str]:
     return chain
 
 
-def sharing_key(recipe: Recipe, stage: Literal["prepare", "encode"], components: Mapping[str, Any]) -> str:
-    """Hash of what determines a stage's result for one case, whichever other cases there are.
+def sharing_key(recipe: Recipe, stage: Literal["prepare", "encode", "latents"], components: Mapping[str, Any]) -> str:
+    """Hash of what determines a stage's result for one case, whichever other cases there are; "latents": encode's, but texts.
 
     What the data set's config does to a case is not in it: that is in the case's Origin, and for encode in its voxels.
     """
@@ -101,7 +101,7 @@ def sharing_key(recipe: Recipe, stage: Literal["prepare", "encode"], components:
         data = one(recipe.data)
         parts: dict[str, Any] = {"data": [data["use"], data.get("version")], "prepare": one(recipe.prepare)}
     else:
-        sections = ("autoencoder", "text_encoder")
+        sections = ("autoencoder", "text_encoder") if stage == "encode" else ("autoencoder",)
         parts = {name: [one(recipe.use(name)), weights.get(name)] for name in sections}
         parts["format"] = CACHE_FORMAT
     return fingerprint({"stage": stage, "ctgen": version, **parts})

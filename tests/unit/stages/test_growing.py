@@ -31,7 +31,9 @@ class World:
 
         one, case = prepare.prepare_case, encode._encode_case
         monkeypatch.setattr(prepare, "prepare_case", lambda c, *rest: (self.prepared.append(c.id), one(c, *rest))[1])
-        monkeypatch.setattr(encode, "_encode_case", lambda c, job, *rest: (self.encoded.append(job.id), case(c, job, *rest))[1])
+        monkeypatch.setattr(
+            encode, "_encode_case", lambda c, job, part, **rest: (self.encoded.append(job.id), case(c, job, part, **rest))[1]
+        )
 
     def go(self, *overrides, until="encode", run_dir=None):
         self.prepared.clear()
@@ -219,3 +221,28 @@ def test_several_processes_take_over_too(world):
     # rewritten with the same bytes: the three scans are touched, not changed
     assert read(after["prepare"] / "changes.json")["unchanged"] == 3
     assert len(PreparedCases(after["prepare"]).ids()) == 5
+
+
+def test_another_text_encoder_takes_the_latents_over_and_encodes_texts_alone(world, monkeypatch):
+    from ctgen.stages import encode
+
+    before = world.go()["encode"]
+    slices, encoded = encode.encode_slices, []
+    monkeypatch.setattr(encode, "encode_slices", lambda *given: (encoded.append(1), slices(*given))[1])
+    after = world.go("text_encoder.width=12")["encode"]
+    assert len(world.encoded) == 3
+    assert not encoded
+    assert "  latents of 3 cases were there, of an earlier run: only their texts were encoded" in world.said.lines
+    old, new = contents(before), contents(after)
+    assert list(old) == list(new)
+    for case_id, arrays in new.items():
+        assert arrays["tokens"].shape[1] == 12
+        for name in old[case_id].keys() - {"tokens", "pooled"}:
+            np.testing.assert_array_equal(arrays[name], old[case_id][name])
+    assert read(after / "manifest.json")["summary"] == read(before / "manifest.json")["summary"]
+    # other voxels under the same name, or another autoencoder, are encoded
+    world.add(1, seed=77)
+    world.go("text_encoder.width=10")
+    assert len(encoded) == 1
+    world.go("text_encoder.width=10", "autoencoder.channels=2")
+    assert len(encoded) == 4
