@@ -38,6 +38,8 @@ class PlaceHead(nn.Module):
         self.scale = nn.Parameter(torch.full((count,), 2.0)) if straight else None
         self.linear = None if straight else nn.Linear(channels, count, bias=False)
         self.offset = nn.Parameter(torch.zeros(count))
+        self.whole = nn.Parameter(torch.tensor([[1.0], [-1.0]]).repeat(1, count))
+        """Scale and offset of the likeliest part's logit, to say whether the volume holds the label at all."""
         self.register_buffer("share", torch.full((count,), 0.5))
 
     def measure(self, share: Tensor) -> None:
@@ -50,13 +52,17 @@ class PlaceHead(nn.Module):
         """Cross-entropy of tokens (B, d, h, w, C) against ``holds`` (B, d, h, w, 18), for what is ``known`` (B, 18).
 
         A part that holds a finding counts sqrt(absent / present) times as much as one that does not; and each label's sum is
-        divided by what its parts weigh together, so that a speck of calcium and a cup of fluid are worth the same.
+        divided by what its parts weigh together, so that a speck of calcium and a cup of fluid are worth the same. To that comes
+        the cross-entropy of the whole volume, by its likeliest part: what most resembles a finding where there is none would
+        else hardly count among thousands of parts that never hold one.
         """
         said = self._logits(tokens.float())
         weight = self._weight()
         errors = F.binary_cross_entropy_with_logits(said, holds.float(), pos_weight=weight, reduction="none")
+        likeliest = said.flatten(1, 3).amax(1) * self.whole[0] + self.whole[1]
+        whole = F.binary_cross_entropy_with_logits(likeliest, holds.flatten(1, 3).any(1).float(), reduction="none")
         known = known.float()
-        return (errors.mean((1, 2, 3)) / (weight * self.share) * known).sum() / known.sum().clamp_min(1)
+        return ((errors.mean((1, 2, 3)) / (weight * self.share) + whole) * known).sum() / known.sum().clamp_min(1)
 
     def _logits(self, tokens: Tensor) -> Tensor:
         if self.linear is not None:

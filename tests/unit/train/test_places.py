@@ -100,6 +100,8 @@ def test_specks_and_large_findings_pull_alike_and_the_offset_starts_where_it_wou
     head = PlaceHead(18, straight=True)
     shares = [0.5, 0.01, 0.0001]
     head.measure(torch.tensor(shares + [0.5] * 15))
+    with torch.no_grad():
+        head.whole[0] = 0.0  # the volume's own term has a test of its own
     nothing = torch.zeros(1, 100, 100, 1, 18, requires_grad=True)
     holds, known = torch.zeros(1, 100, 100, 1, 18, dtype=torch.bool), torch.ones(1, 18, dtype=torch.bool)
     for label, share in enumerate(shares + [0.5] * 15):
@@ -108,6 +110,20 @@ def test_specks_and_large_findings_pull_alike_and_the_offset_starts_where_it_wou
     assert head.offset.grad.abs().max() < 1e-4
     pulls = [-(nothing.grad * holds)[..., label].sum().item() for label in range(3)]
     assert pulls[0] < pulls[1] < pulls[2] < 2.01 * pulls[0]
+
+
+def test_the_likeliest_part_speaks_for_the_volume():
+    """Of parts where there is nothing, the one that looks most like a finding is pushed down the hardest."""
+    head = PlaceHead(18, straight=True)
+    tokens = torch.zeros(1, 1, 20, 20, 18)
+    tokens[0, 0, 3, 4] = 2.0
+    tokens.requires_grad_()
+    holds, known = torch.zeros(1, 1, 20, 20, 18, dtype=torch.bool), torch.ones(1, 18, dtype=torch.bool)
+    head(tokens, holds, known).backward()
+    gradient = tokens.grad[0, 0, ..., 7]
+    others = gradient.clone()
+    others[3, 4] = 0
+    assert gradient[3, 4] > 50 * others.max() > 0
 
 
 def test_gradients_reach_the_encoder_and_what_is_missing_is_named():
