@@ -52,9 +52,9 @@ class PlaceHead(nn.Module):
         """Cross-entropy of tokens (B, d, h, w, C) against ``holds`` (B, d, h, w, 18), for what is ``known`` (B, 18).
 
         A part that holds a finding counts sqrt(absent / present) times as much as one that does not; and each label's sum is
-        divided by what its parts weigh together, so that a speck of calcium and a cup of fluid are worth the same. To that comes
-        the cross-entropy of the whole volume, by its likeliest part: what most resembles a finding where there is none would
-        else hardly count among thousands of parts that never hold one.
+        divided by what its parts weigh together, so that a speck of calcium and a cup of fluid are worth the same. Added is the
+        cross-entropy of the whole volume, by its likeliest part: what most resembles a finding where there is none would else
+        hardly count among thousands of parts that never hold one.
         """
         said = self._logits(tokens.float())
         weight = self._weight()
