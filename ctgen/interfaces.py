@@ -393,7 +393,11 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """Streaming: update per case, merge across processes, compute once."""
+    """Streaming: update per case, merge across processes, compute once.
+
+    A class variable ``meanings`` (key -> text) may say what each value is. One that begins with "floor:" is not of generated
+    volumes, but what to hold them against: it is shown apart and not compared.
+    """
 
     higher_is_better: ClassVar[Mapping[str, bool | None]]
     """For every key that compute() may return; None where neither direction is better."""

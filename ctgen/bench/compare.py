@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctgen.evaluate.cases import Resampled
-from ctgen.evaluate.driver import CONFIDENCE, FEWEST_CASES, EvaluationResult
+from ctgen.evaluate.driver import CONFIDENCE, FEWEST_CASES, FLOOR, EvaluationResult
 from ctgen.interfaces import Metric
 
 PERMUTATIONS = 10_000
@@ -59,7 +59,7 @@ def compare(
         drawn = min(resamples, int(getattr(one, "resamples", resamples)))
         draws, whole, n = _bootstrap(one, other, drawn, seed)
         for key in keys:
-            if key not in whole or scores[key].meaning.startswith("floor:"):
+            if key not in whole or scores[key].meaning.startswith(FLOOR):
                 continue
             low = high = p = None
             test = ""

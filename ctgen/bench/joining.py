@@ -14,7 +14,7 @@ from ctgen.atomic import read_json
 from ctgen.bench.compare import Difference, permutation_p
 from ctgen.bench.pinned import differences
 from ctgen.errors import ConfigError, MissingFileError
-from ctgen.evaluate.driver import FEWEST_CASES
+from ctgen.evaluate.driver import FEWEST_CASES, FLOOR
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -86,6 +86,8 @@ def _differences(left: str, right: str, results: Mapping[str, Any]) -> list[dict
     for metric, scores in results[left]["values"].items():
         for key, score in scores.items():
             other = results[right]["values"].get(metric, {}).get(key)
+            if score.get("meaning", "").startswith(FLOOR):
+                continue
             if other is None or isinstance(score["value"], str) or isinstance(other["value"], str):
                 continue
             pairs = _pairs(results[left]["per_case"], results[right]["per_case"], f"{metric}.{key}")

@@ -43,7 +43,7 @@ class ClipScore(CaseMetric):
     meanings: ClassVar[Mapping[str, str]] = {
         "text_image": "100 x cosine of generated volume and report",
         "image_image": "100 x cosine of generated volume and the paired real scan",
-        "text_image_real": "the real scans' with their reports",
+        "text_image_real": "floor: the real scans' with their reports",
     }
     config: ClipScoreConfig
 

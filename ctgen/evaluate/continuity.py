@@ -85,7 +85,7 @@ class Continuity(CaseMetric):
         "boundary_ratio_2nd": None,
         "boundary_ratio_real": None,
         "boundary_ratio_2nd_real": None,
-        "drift_hu_per_block": False,
+        "drift_hu_per_block": None,
     }
     needs: ClassVar[frozenset[str]] = frozenset({"generated"})
     meanings: ClassVar[Mapping[str, str]] = {
@@ -93,7 +93,7 @@ class Continuity(CaseMetric):
         "boundary_ratio_2nd": "the same with second differences; 1.0 is perfect",
         "boundary_ratio_real": "floor: the real scans, cut at the same heights",
         "boundary_ratio_2nd_real": "floor: the real scans, second differences",
-        "drift_hu_per_block": "rise of the HU distance to the real scan from block to block; 0: no drift",
+        "drift_hu_per_block": "rise of the HU distance to the real scan from block to block; 0: no drift, below: worst first",
     }
     config: ContinuityConfig
 

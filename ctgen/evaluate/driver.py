@@ -19,6 +19,8 @@ RESAMPLES = 1000
 CONFIDENCE = 0.95
 FEWEST_CASES = 3
 """With fewer, a bootstrap interval says nothing and is left out."""
+FLOOR = "floor:"
+"""So begin the meanings of values that are no score of the generated volumes, but what to hold one against."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class HuRealism(CaseMetric):
         **{f"mean_error_hu.{name}": f"|difference| of the mean of {name} voxels, HU" for name in TISSUES_HU},
         **{f"spread_error_hu.{name}": f"|difference| of the standard deviation of {name} voxels, HU" for name in TISSUES_HU},
         "spectrum_slope": "log power over log frequency of the fine texture; flatter (nearer 0) is noisier, steeper is blurred",
-        "spectrum_slope_real": "the real scans'",
+        "spectrum_slope_real": "floor: the real scans'",
         "spectrum_slope_error": "|difference| of the slopes, mean over cases",
     }
     config: HuRealismConfig

@@ -44,7 +44,7 @@ class InceptionScore(DistributionMetric):
     meanings: ClassVar[Mapping[str, str]] = {
         "inception_score": "exp of the mean information that a slice gives on its class, mean over splits",
         "inception_score_std": "its standard deviation over splits",
-        "inception_score_real": "the real scans'",
+        "inception_score_real": "floor: the real scans'",
     }
     uses: ClassVar[tuple[Which, ...]] = ("generated", "real")
     logits: ClassVar[bool] = True

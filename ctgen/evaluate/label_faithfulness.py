@@ -46,8 +46,8 @@ class LabelFaithfulness(CaseMetric):
     meanings: ClassVar[Mapping[str, str]] = {
         "auroc": "labels asked for against labels found, mean over labels; 0.5 is chance",
         "f1": "F1 of the labels found at the threshold, mean over labels",
-        "auroc_real": "the same on the real scans",
-        "f1_real": "the same on the real scans",
+        "auroc_real": "floor: the same on the real scans",
+        "f1_real": "floor: the same on the real scans",
     }
     config: LabelFaithfulnessConfig
 

@@ -47,7 +47,7 @@ class Memorisation(CaseMetric):
     needs: ClassVar[frozenset[str]] = frozenset({"generated", "features"})
     meanings: ClassVar[Mapping[str, str]] = {
         "copies_fraction": "share of generated volumes that are too near to a training case",
-        "copies_fraction_real": "the same of the held-out real scans",
+        "copies_fraction_real": "floor: the same of the held-out real scans",
         "distance_ratio": "median distance to the nearest training case over that of held-out scans; far below 1: copies",
     }
     config: MemorisationConfig

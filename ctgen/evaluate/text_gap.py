@@ -49,9 +49,9 @@ class TextGap(CaseMetric):
         "clip_shuffled": "CLIP score with its own report less that with other cases' reports; 0: the text does not matter",
         "clip_empty": "CLIP score with its own report less that with the empty report",
         "auroc_shuffled": "AUROC of the labels asked for less that of other cases' labels",
-        "clip_shuffled_real": "the real scans' gap",
-        "clip_empty_real": "the real scans' gap",
-        "auroc_shuffled_real": "the real scans' gap",
+        "clip_shuffled_real": "floor: the real scans' gap",
+        "clip_empty_real": "floor: the real scans' gap",
+        "auroc_shuffled_real": "floor: the real scans' gap",
     }
     config: TextGapConfig
 

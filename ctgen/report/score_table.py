@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from ctgen.evaluate.driver import FLOOR
+
 HEAD = (
     '<tr><th>Metric</th><th class="number">Value</th><th class="number">95 % interval</th>'
     '<th class="number">N</th><th>Better</th><th>What it is</th></tr>'
@@ -60,7 +62,7 @@ def _row(key: str, score: Mapping[str, Any]) -> str:
     interval = f"{number(low)} … {number(high)}" if low is not None and high is not None else "–"
     better = {True: "higher", False: "lower"}.get(score.get("higher_is_better"), "")  # type: ignore[arg-type]
     meaning = str(score.get("meaning", ""))
-    kind = "floor" if meaning.startswith("floor:") else "score"
+    kind = "floor" if meaning.startswith(FLOOR) else "score"
     numbers = "".join(f'<td class="number">{text}</td>' for text in (number(score["value"]), interval, int(score["n"])))
     return f'<tr class="{kind}"><td>{escape(key)}</td>{numbers}<td>{better}</td><td>{escape(meaning)}</td></tr>'
 

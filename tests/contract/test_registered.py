@@ -15,6 +15,7 @@ import torch
 from ctgen.atomic import write_text
 from ctgen.config import ComponentConfig
 from ctgen.errors import ConfigError, DataError, MissingFileError
+from ctgen.evaluate.driver import FLOOR
 from ctgen.host import Host
 from ctgen.interfaces import LatentSpec, PairEncoder, TextSpec
 from ctgen.registry import Component
@@ -187,3 +188,12 @@ def test_unknown_fields_are_refused_everywhere() -> None:
     for component in HOST.registry:
         with pytest.raises(ConfigError, match="no_such_field"):
             HOST.configure(component.kind, component.qualified, no_such_field=1)
+
+
+@pytest.mark.parametrize("component", [one for one in HOST.registry if one.kind == "metric"], ids=key)
+def test_what_a_metric_says_of_the_real_scans_is_no_score_of_a_model(component: Component) -> None:
+    metric = component.load()
+    for name, direction in metric.higher_is_better.items():
+        for suffix in ("_real", "_real_halves", "_reconstructed"):
+            if name.endswith(suffix) and name.removesuffix(suffix) in metric.higher_is_better:
+                assert direction is None and metric.meanings[name].startswith(FLOOR), name

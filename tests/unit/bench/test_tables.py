@@ -113,6 +113,16 @@ def test_two_files_become_one_table_with_a_test_by_cases():
     assert "a@2" in plain(joined)
 
 
+def test_what_is_of_the_real_scans_is_not_compared():
+    first, second = document(), document()
+    second["models"]["a"] = model(fingerprint="other")
+    for found in (first, second):
+        for one in found["protocols"]["p"]["results"].values():
+            one["values"]["m"]["error_real"] = score(0.1, None, meaning="floor: the real scans'")
+    joined = join(first, second, "A", "B")
+    assert {one["key"] for one in joined["protocols"]["p"]["comparisons"]} == {"error", "error.bone", "steps"}
+
+
 def test_files_of_another_suite_or_protocol_are_refused():
     other = copy.deepcopy(document())
     other["suite"]["identity"]["seed"] = 1
