@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -88,12 +88,14 @@ def produce(
         console.task(spec.name, len(cases.ids), unit="volumes", done=done) as task,
         closing(_outcomes(job, model, cases, missing, processes)) as outcomes,
     ):
+        problems = []
         for case_id, problem in outcomes:
             if problem:
-                product.error = f"case {case_id}: {problem}"
-                break
-            task.advance(note=case_id)
+                problems.append(f"case {case_id}: {problem}" if case_id else problem)
+            else:
+                task.advance(note=case_id)
             stopper.check()
+        product.error = "\n".join(problems)
     remove_leftovers(folder)
     return product
 
@@ -138,19 +140,35 @@ def _one(job: Job, model: Model, request: Any, real: Volume) -> None:
 
 
 def _outcomes(job: Job, model: Model, cases: Cases, ids: list[str], processes: int) -> Generator[tuple[str, str], None, None]:
-    """(case id, "" or what went wrong) as they are done."""
+    """(case id, "" or what went wrong) as they are done; no id where a process itself was lost.
+
+    After a failure no more cases are handed out; what other processes have begun is finished.
+    """
     workers = min(processes, len(ids))
     if workers <= 1:
         with one_thread():
             for case_id in ids:
-                yield case_id, _tried(job, model, cases.request(case_id), cases.prepared.volume(case_id))
+                problem = _tried(job, model, cases.request(case_id), cases.prepared.volume(case_id))
+                yield case_id, problem
+                if problem:
+                    return
         return
+    failed = False
+
+    def requests() -> Iterator[Any]:
+        for case_id in ids:
+            if failed:
+                return
+            yield delayed(_in_worker)(job, cases.request(case_id))
+
     # loky: fresh processes (a forked copy of torch's thread pools can hang), without re-running the caller's script
-    pool = Parallel(workers, return_as="generator_unordered")
+    pool = Parallel(workers, return_as="generator_unordered", pre_dispatch=workers, batch_size=1)
     try:
-        yield from pool(delayed(_in_worker)(job, cases.request(case_id)) for case_id in ids)
+        for case_id, problem in pool(requests()):
+            failed = failed or bool(problem)
+            yield case_id, problem
     except TerminatedWorkerError:
-        yield ids[0], "a process was killed from outside, most likely because the memory was full; use fewer --processes"
+        yield "", "a process was killed from outside, most likely because the memory was full; use fewer --processes"
 
 
 def _tried(job: Job, model: Model, request: Any, real: Volume) -> str:

@@ -36,6 +36,7 @@ metrics: {fid: {use: frechet, features: net}}
 """
 FRAGILE = """
 import os
+import time
 from pathlib import Path
 from ctgen import hookimpl
 from ctgen.config import ComponentConfig
@@ -46,8 +47,9 @@ class Fragile:
         pass
     def generate(self, request, seed):
         import numpy as np
-        if request.id == "scan2" and not Path(os.environ["MENDED"]).exists():
-            raise RuntimeError("no scan2 today")
+        if request.id == os.environ["BROKEN"] and not Path(os.environ["MENDED"]).exists():
+            raise RuntimeError(f"no {request.id} today")
+        time.sleep(1.5)  # others are still at work when a case fails
         hu = np.random.default_rng([seed, int(request.id[-1])]).normal(-500, 300, (8, 16, 16))
         return Volume.canonical(hu.round().astype(np.int16), request.spacing_mm)
 
@@ -158,8 +160,11 @@ def test_a_model_that_fails_has_a_row_and_the_others_their_numbers(world, done):
     assert document["models"]["broken"]["error"] and "one" in document["protocols"]["quick"]["results"]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_model_that_fails_at_a_case_loses_nothing_and_goes_on_when_it_is_mended(world, tmp_path, monkeypatch, processes):
+@pytest.mark.parametrize(("processes", "broken"), [(1, "scan2"), (2, "scan2"), (2, "scan0")])
+def test_a_model_that_fails_at_a_case_loses_nothing_and_goes_on_when_it_is_mended(
+    world, tmp_path, monkeypatch, processes, broken
+):
+    monkeypatch.setitem(ENVIRONMENT, "BROKEN", broken)
     monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", str(install(tmp_path / "site", "fragile", FRAGILE)))
     monkeypatch.setitem(ENVIRONMENT, "MENDED", str(tmp_path / "mended"))
     shutil.copytree(world / "scans", tmp_path / "theirs")
@@ -167,15 +172,17 @@ def test_a_model_that_fails_at_a_case_loses_nothing_and_goes_on_when_it_is_mende
     words = ("bench", "--models", f"fragile,folder:{tmp_path / 'theirs'}", "--suite", "suite.yaml", "-o", tmp_path / "out")
     failed = ctgen(world, *words, "--processes", processes)
     assert failed.returncode == 3, failed.stderr
-    assert "FAILED fragile: case scan2: RuntimeError: no scan2 today" in failed.stdout
+    assert f"FAILED fragile: case {broken}: RuntimeError: no {broken} today" in failed.stdout
     document = results(tmp_path / "out")
-    assert "no scan2 today" in document["models"]["fragile"]["error"]
+    assert document["models"]["fragile"]["error"] == f"case {broken}: RuntimeError: no {broken} today"
     assert document["protocols"]["quick"]["results"].keys() == {"real-real", "theirs"}
     # the other model's missing case is named, and is no failure
     assert document["models"]["theirs"]["left_out"].keys() == {"scan1"} and document["models"]["theirs"]["n"] == 2
     kept = {name: state for name, state in snapshot(tmp_path / "out").items() if "/samples/" in name}
-    # the last case fails: a process was free for it because another case was done
-    assert any(name.startswith("fragile-") for name in kept)
+    # where the last case fails, a process was free for it because another case was done; where the first fails, the
+    # process beside it was at another case
+    done = {name.rpartition("/")[2] for name in kept if name.startswith("fragile-")}
+    assert done & {"scan0.json", "scan1.json"} and f"{broken}.json" not in done
     (tmp_path / "mended").touch()
     again = ctgen(world, *words, "--processes", processes)
     assert again.returncode == 0, again.stderr
