@@ -154,7 +154,7 @@ class Runner:
     def _key(self, variant: Variant, base: Variant) -> str:
         """Hash of all that decides a record; a base that fails and is mended makes its variants new ones."""
         against = self._went_well(base) and self._key(base, base) if variant.name != BASE else None
-        return fingerprint([self._setting, variant.text, against])
+        return fingerprint([self._setting, list(NUMBERS.items()), variant.text, against])
 
 
 def scores_of(document: Mapping[str, Any], model: str) -> dict[str, dict[str, Any]]:
