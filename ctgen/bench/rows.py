@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ctgen.evaluate.driver import FLOOR
 from ctgen.report.score_table import number
 
 Document = Mapping[str, Any]
@@ -25,7 +26,12 @@ class Row:
 
     @property
     def name(self) -> str:
-        return f"{self.metric}: {self.key}"
+        return named(self.metric, self.key)
+
+    @property
+    def floor(self) -> bool:
+        """Of the real scans or the autoencoder, whichever model's column it stands in."""
+        return self.meaning.startswith(FLOOR)
 
     @property
     def higher_is_better(self) -> bool | None:
@@ -35,6 +41,11 @@ class Row:
     @property
     def meaning(self) -> str:
         return str(next(iter(self.scores.values())).get("meaning", ""))
+
+
+def named(metric: str, key: str) -> str:
+    """ "kid" and "cost: peak_mb"."""
+    return metric if key == metric else f"{metric}: {key}"
 
 
 def names_in(document: Document, protocol: str) -> list[str]:
@@ -64,6 +75,19 @@ def rows_of(document: Document, protocol: str, *, details: bool = False) -> list
     return found
 
 
+def real_scores(rows: Sequence[Row], document: Document) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """(metric, KEY) -> what the real scans have themselves, told by each model as KEY_real; only where all tell the same.
+
+    Models of other cases do not. The split halves do not count: they have real scans in the place of generated ones.
+    """
+    found = {}
+    for row in rows:
+        told = [score for name, score in row.scores.items() if document["models"][name]["kind"] != "halves"]
+        if row.floor and row.key.endswith("_real") and told and all(score == told[0] for score in told):
+            found[row.metric, row.key.removesuffix("_real")] = told[0]
+    return found
+
+
 def best(row: Row, document: Document) -> str:
     """The model, floors apart, with the best value; "" if no direction is better or two share it."""
     values = {
@@ -75,6 +99,23 @@ def best(row: Row, document: Document) -> str:
         return ""
     found = max(values, key=values.__getitem__) if row.higher_is_better else min(values, key=values.__getitem__)
     return found if sum(value == values[found] for value in values.values()) == 1 else ""
+
+
+def clear(entry: Mapping[str, Any]) -> bool:
+    """Whether a difference is more than chance, taken by itself."""
+    return entry["p"] is not None and entry["p"] < CLEAR
+
+
+def clearly_best(row: Row, document: Document, protocol: str) -> bool:
+    """Whether ``best`` is clearly ahead of every other model."""
+    name = best(row, document)
+    others = {one for one in row.scores if one != name and not document["models"][one]["floor"]}
+    beaten = {
+        entry["second"] if entry["first"] == name else entry["first"]
+        for entry in document["protocols"][protocol]["comparisons"]
+        if (entry["metric"], entry["key"], entry["better"]) == (row.metric, row.key, name) and clear(entry)
+    }
+    return bool(name) and others <= beaten
 
 
 def cell(score: Mapping[str, Any] | None, *, interval: bool = True) -> str:
@@ -92,7 +133,7 @@ def comparison_text(entry: Mapping[str, Any]) -> str:
     if entry["low"] is not None:
         text += f" [{number(entry['low'])}, {number(entry['high'])}]"
     if entry["p"] is not None:
-        text += f" p {p_text(entry['p'])}" + (" *" if entry["p"] < CLEAR else "")
+        text += f" p {p_text(entry['p'])}" + (" *" if clear(entry) else "")
     return text
 
 
@@ -130,8 +171,12 @@ def heading(document: Document, protocol: str) -> str:
     return f"{protocol} v{version} ({found['fingerprint'][:8]}), comparable with: {found['reproduces']}"
 
 
+ALARMS = ("FAILED", "NOT RUN", "COPIES")
+"""So begin the notes that stand first."""
+
+
 def notes_of(document: Document) -> list[str]:
-    """What one must know to read the numbers: failures, cases left out, protocols not run, quirks."""
+    """What one must know to read the numbers: failures, cases left out, copies, protocols not run, quirks."""
     notes = []
     for name, model in document["models"].items():
         if model["error"]:
@@ -143,6 +188,11 @@ def notes_of(document: Document) -> list[str]:
         notes += [f"NOT RUN {name}: {reason}" for reason in protocol["missing"]]
         notes += [f"FAILED {name}: {model}: {error}" for model, error in protocol["errors"].items()]
         notes += [f"{name}: {quirk}" for quirk in protocol["quirks"] if not protocol["missing"]]
+        for model, result in protocol["results"].items():
+            for facts in result.get("extra", {}).values():
+                if flagged := facts.get("flagged"):
+                    pairs = ", ".join(f"{case_id} of {copied['training_case']}" for case_id, copied in sorted(flagged.items()))
+                    notes.append(f"COPIES {model}: too near to a training case: {pairs}")
     return notes
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from ctgen.bench.rows import (
+    ALARMS,
     ARROWS,
     Document,
     best,
@@ -17,6 +18,7 @@ from ctgen.bench.rows import (
     heading,
     loud,
     model_rows,
+    named,
     names_in,
     notes_of,
     rows_of,
@@ -48,7 +50,7 @@ def _comparisons(document: Document, protocol: str) -> list[str]:
     for first, second in dict.fromkeys((entry["first"], entry["second"]) for entry in entries):
         own = [entry for entry in entries if (entry["first"], entry["second"]) == (first, second)]
         rows = [
-            (f"{entry['metric']}: {entry['key']}", comparison_text(entry), entry["better"] or "-", str(entry["n"]))
+            (named(entry["metric"], entry["key"]), comparison_text(entry), entry["better"] or "-", str(entry["n"]))
             for entry in own
         ]
         lines += ["", table((f"{first} - {second}", "DIFFERENCE [95 %]", "AHEAD", "N"), rows)]
@@ -87,7 +89,7 @@ def show(document: Document, stream: TextIO) -> None:
         for line in _comparisons(document, name):
             screen.print(escape(line))
     for note in notes_of(document):
-        screen.print(escape(note), style="red" if note.startswith(("FAILED", "NOT RUN")) else "")
+        screen.print(escape(note), style="red" if note.startswith(ALARMS) else "")
 
 
 def markdown(document: Document) -> str:
@@ -102,7 +104,7 @@ def markdown(document: Document) -> str:
         compared = [
             (
                 f"{one['first']} - {one['second']}",
-                f"{one['metric']}: {one['key']}",
+                named(one["metric"], one["key"]),
                 comparison_text(one),
                 one["better"],
                 one["test"],

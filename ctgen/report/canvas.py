@@ -13,7 +13,8 @@ from ctgen.atomic import write_atomically
 BRIGHT, DIM, AMBER = "#f2f2f2", "#a9a9a9", "#f5b041"
 COLOURS = ("#1f6fb4", "#d9680d", "#2a8f45", "#8e4bb0", "#b3303a", "#5f6b76")
 """Lines on white; told apart in grey too."""
-DPI = 110
+PLOT_DPI, PLOT_SCALE = 200, 2
+"""Plots have so many pixels for each of the page's, for sharp screens: the page shows them at 100 to the inch."""
 
 
 def black_figure(width: float, height: float) -> Figure:
@@ -25,7 +26,7 @@ def black_figure(width: float, height: float) -> Figure:
 
 def white_figure(width: float, height: float, rows: int = 1, *, share_x: bool = True) -> tuple[Figure, list[Any]]:
     """A figure with ``rows`` axes below each other, without frame at top and right."""
-    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=PLOT_DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, 1, squeeze=False, sharex=share_x)
     axes = [row[0] for row in grid]

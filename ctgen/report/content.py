@@ -12,8 +12,9 @@ from ctgen.interfaces import Skipped
 
 @dataclass(frozen=True)
 class Figure:
-    """A PNG with its caption; ``text`` (a radiology report) stands below it as a quotation.
+    """A PNG with its caption; ``note`` stands small beside that, ``text`` (a radiology report) below as a quotation.
 
+    ``alt``: for who does not see it; the caption if that says enough.
     ``section``: "pictures" of patients, "plots" of the evaluation, or the "training" curve.
     """
 
@@ -21,6 +22,8 @@ class Figure:
     caption: str
     text: str = ""
     section: Literal["pictures", "plots", "training"] = "pictures"
+    note: str = ""
+    alt: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import tempfile
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -16,6 +15,7 @@ from ctgen.atomic import write_text
 from ctgen.data.ct_rate.audit import Audit, quantiles
 from ctgen.data.ct_rate.findings import KINDS, Finding
 from ctgen.report.canvas import COLOURS, save_png, white_figure
+from ctgen.report.html import image_html
 
 MOST_ROWS = 200
 """Findings of one kind that the page shows; check.json has all."""
@@ -102,5 +102,6 @@ def _pictures(present: dict[str, Sequence[float]]) -> Iterator[str]:
         axis.hist(np.asarray(values, np.float64), bins=BINS, color=COLOURS[0])
         axis.set_title(name, fontsize=8.5, loc="left", pad=3)
     with tempfile.TemporaryDirectory() as folder:
-        data = base64.b64encode(save_png(figure, Path(folder) / "plot.png", colours=32).read_bytes()).decode("ascii")
-    yield f'<figure>\n<img class="plot" alt="Histograms" src="data:image/png;base64,{data}">\n</figure>'
+        png = save_png(figure, Path(folder) / "plot.png", colours=32).read_bytes()
+    image = image_html(png, f"Histograms of {', '.join(present)}", plot=True)
+    yield f"<figure>\n{image}\n</figure>"

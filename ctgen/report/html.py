@@ -13,6 +13,7 @@ from typing import Any
 from ctgen.atomic import write_text
 from ctgen.errors import MissingFileError
 from ctgen.interfaces import Skipped
+from ctgen.report.canvas import PLOT_SCALE
 from ctgen.report.content import Figure, ReportContent
 from ctgen.report.score_table import score_table
 
@@ -20,6 +21,8 @@ __all__ = ["Figure", "ReportContent", "write_report"]
 
 LOUD_WEIGHTS = ("MINI", "RANDOM", "NONE")
 FEW_CASES = 30
+SMALLEST = 0.6
+"""Of its natural width, an image is not shown smaller."""
 
 
 def write_report(path: Path, content: ReportContent) -> Path:
@@ -31,7 +34,7 @@ def write_report(path: Path, content: ReportContent) -> Path:
         ("plots", "Plots", figures_html(content.figures, "plots")),
         ("training", "Training", figures_html(content.figures, "training")),
         ("skipped", "What was left out, and why", _skipped(content.skipped)),
-        ("provenance", "Provenance", _definitions(dict(_flat(content.provenance)))),
+        ("provenance", "Provenance", definitions(dict(_flat(content.provenance)))),
         ("recipe", "Recipe", _recipe(content.recipe_yaml)),
     ]
     present = [section for section in sections if section[2]]
@@ -111,12 +114,21 @@ def figures_html(figures: Sequence[Figure], section: str) -> str:
 def _figure(figure: Figure) -> str:
     if not figure.path.is_file():
         raise MissingFileError(f"the report's picture {figure.path} is not there")
-    data = base64.b64encode(figure.path.read_bytes()).decode("ascii")
-    kind = "picture" if figure.section == "pictures" else "plot"
+    image = image_html(figure.path.read_bytes(), figure.alt or figure.caption, plot=figure.section != "pictures")
+    note = f' <span class="note">{escape(figure.note)}</span>' if figure.note else ""
     text = f"\n<blockquote>{escape(figure.text)}</blockquote>" if figure.text.strip() else ""
+    return f"<figure>\n{image}\n<figcaption>{escape(figure.caption)}{note}</figcaption>{text}\n</figure>"
+
+
+def image_html(png: bytes, alt: str, *, plot: bool) -> str:
+    """A PNG inlined at its natural size; on a narrow screen it scrolls rather than become too small to read."""
+    width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
+    if plot:
+        width, height = (max(1, side // PLOT_SCALE) for side in (width, height))
+    data = base64.b64encode(png).decode("ascii")
     return (
-        f'<figure>\n<img class="{kind}" alt="{escape(figure.caption)}" src="data:image/png;base64,{data}">\n'
-        f"<figcaption>{escape(figure.caption)}</figcaption>{text}\n</figure>"
+        f'<div class="scroll"><img class="{"plot" if plot else "picture"}" alt="{escape(alt)}" width="{width}" '
+        f'height="{height}" style="min-width: {round(SMALLEST * width)}px" src="data:image/png;base64,{data}"></div>'
     )
 
 
@@ -129,7 +141,8 @@ def _skipped(skipped: Sequence[Skipped]) -> str:
     return table if len(skipped) <= 20 else f"<details><summary>{count}</summary>{table}</details>"
 
 
-def _definitions(flat: Mapping[str, Any]) -> str:
+def definitions(flat: Mapping[str, Any]) -> str:
+    """Names and values; "" of nothing."""
     if not flat:
         return ""
     return "<dl>" + "".join(f"<dt>{escape(key)}</dt><dd>{escape(_text(value))}</dd>" for key, value in flat.items()) + "</dl>"

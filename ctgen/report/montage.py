@@ -18,6 +18,7 @@ from ctgen.volume.window import WINDOWS, to_unit
 
 PANEL_INCHES = 2.3
 """Width of the widest plane."""
+SLICES = 4
 GAP, LABEL, HEADER, TITLE, FOOT = 0.06, 0.62, 0.46, 0.34, 0.24
 """Inches: between panels; row labels; column captions; title; legend."""
 
@@ -34,7 +35,7 @@ def montage(
     *,
     window: str | tuple[float, float] = "wide",
     title: str = "",
-    slices: int = 4,
+    slices: int = SLICES,
     boundaries: Mapping[str, Sequence[int]] | None = None,
 ) -> Path:
     """One column per (caption, volume): ``slices`` axial planes at the same relative heights, coronal, sagittal.

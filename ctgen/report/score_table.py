@@ -49,11 +49,12 @@ def _title(protocol: Mapping[str, Any]) -> str:
     return f"{protocol.get('name', 'unnamed')}{version}{digits}"
 
 
-def number(value: Any) -> str:
-    """Four significant digits; the strings that to_json writes for infinity and undefined become signs."""
+def number(value: Any, digits: int = 4) -> str:
+    """So many significant digits, and all of whole numbers; what to_json writes for infinity and undefined becomes signs."""
     if isinstance(value, str):
         return {"inf": "∞", "-inf": "−∞", "nan": "undefined"}.get(value, value)
-    text = f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"
+    whole = 10**digits <= abs(value) < 1e5
+    text = f"{value:.0f}" if whole else f"{value:.{digits}g}" if abs(value) < 1e5 else f"{value:.3e}"
     return text.replace("-", "−")
 
 
