@@ -80,7 +80,7 @@ class TextGapConfig(ComponentConfig):
     """Does the text matter? Scores against a volume's own report, less those against other cases' and the empty report."""
 
     features: FeatureKey
-    """Its extractor must read reports; with labels, AUROC's gap as well."""
+    """Its extractor must read reports (CLIP score's gap), find labels (AUROC's gap), or both."""
     shuffles: Count = 4
     """Other reports per case, none of them its own."""
     seed: int = 0

@@ -33,7 +33,8 @@ class TextGap(CaseMetric):
     """All gaps are of the same volumes: only the report that they are compared with changes.
 
     CLIP scores are 100 x cosine, not clipped. The AUROC gap compares the labels asked for with those of other cases; the
-    empty report asks for nothing, so that it has no AUROC.
+    empty report asks for nothing, so that it has no AUROC. An extractor that finds labels and reads no reports has no other
+    gap than AUROC's.
     """
 
     higher_is_better: ClassVar[Mapping[str, bool | None]] = {
@@ -59,13 +60,16 @@ class TextGap(CaseMetric):
         """Labels found in both volumes, labels asked for, then unit vectors: generated, real, own report, empty report."""
         bank, key = item.features, self.config.features
         assert bank is not None and item.report is not None
+        finds = bank.can(key, "labels")
+        labels = [np.full(COUNT, np.nan)] * 3
+        if item.labels is not None and finds:
+            found = [found_labels(bank, key, which) for which in ("generated", "real")]
+            labels = [*found, asked_labels(item.labels)]
+        if finds and not bank.can(key, "text"):
+            return np.concatenate(labels)
         made = whole(bank, key, "generated", item.id)
         real = whole(bank, key, "real", item.id) if bank.has("real") else np.full(len(made), np.nan)
         texts = [bank.text(key, report) for report in (item.report, EMPTY)]
-        labels = [np.full(COUNT, np.nan)] * 3
-        if item.labels is not None and bank.can(key, "labels"):
-            found = [found_labels(bank, key, which) for which in ("generated", "real")]
-            labels = [*found, asked_labels(item.labels)]
         return np.concatenate([*labels, *(_unit(vector) for vector in (made, real, *texts))])
 
     def summarise(self, rows: Rows, counts: NDArray[np.int64]) -> dict[str, float]:
@@ -73,12 +77,15 @@ class TextGap(CaseMetric):
         made, real, own, empty = (vectors[:, place] for place in range(4))
         others = derangements(len(rows), self.config.shuffles, self.config.seed)
         values: dict[str, float | None] = {}
+        reads = vectors.shape[-1] > 0
         for suffix, images, labels in (("", made, found[:, 0]), ("_real", real, found[:, 1])):
             matched = np.einsum("nd,nd->n", images, own)
-            values[f"clip_empty{suffix}"] = mean_of(100 * (matched - np.einsum("nd,nd->n", images, empty)), counts)
+            if reads:
+                values[f"clip_empty{suffix}"] = mean_of(100 * (matched - np.einsum("nd,nd->n", images, empty)), counts)
             if len(others):
-                against = np.mean([np.einsum("nd,nd->n", images, own[other]) for other in others], axis=0)
-                values[f"clip_shuffled{suffix}"] = mean_of(100 * (matched - against), counts)
+                if reads:
+                    against = np.mean([np.einsum("nd,nd->n", images, own[other]) for other in others], axis=0)
+                    values[f"clip_shuffled{suffix}"] = mean_of(100 * (matched - against), counts)
                 values[f"auroc_shuffled{suffix}"] = _label_gap(labels, found[:, 2], others, counts)
         return {key: values[key] for key in self.higher_is_better if values.get(key) is not None}  # type: ignore[misc]
 

@@ -91,3 +91,18 @@ def test_text_gap_is_clear_for_a_listener_and_nothing_for_the_deaf():
     ).values["gap"]
     assert deaf["clip_shuffled"].low <= 1e-9 and deaf["clip_shuffled"].high >= -1e-9
     assert deaf["auroc_shuffled"].value == 0.0
+
+
+def test_an_extractor_that_finds_labels_and_reads_nothing_has_the_gap_of_labels_alone():
+    class Finder(Toy):
+        def labels(self, volume):
+            return Reader.labels(self, volume)
+
+    both = evaluate(reading_items(reader(), 24), {"gap": TextGap(TextGapConfig(features="reader"))}, resamples=50).values["gap"]
+    items = reading_items(store(finder=Finder("volume")), 24)
+    found = evaluate(items, {"gap": TextGap(TextGapConfig(features="finder"))}, resamples=50).values["gap"]
+    assert set(found) == {"auroc_shuffled", "auroc_shuffled_real"}
+    assert found["auroc_shuffled"] == both["auroc_shuffled"]
+    with pytest.raises(DataError, match="cannot read reports"):
+        metric = TextGap(TextGapConfig(features="toy"))
+        metric.update(next(iter(reading_items(store(toy=Toy("volume")), 1))))
