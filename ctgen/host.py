@@ -105,6 +105,10 @@ class Registrar:
         """The denoising network."""
         self._add("backbone", name, target, config, summary)
 
+    def classifier(self, name: str, *, target: str, config: type[ComponentConfig], summary: str = "") -> None:
+        """Volume -> which labels it has."""
+        self._add("classifier", name, target, config, summary)
+
     def schedule(self, name: str, *, target: str, config: type[ComponentConfig], summary: str = "") -> None:
         """The path between data and noise, and its times."""
         self._add("schedule", name, target, config, summary)

@@ -299,6 +299,30 @@ class PlaceEncoder(PairEncoder, Protocol):
 
 
 @runtime_checkable
+class Classifier(Protocol):
+    """An ``nn.Module`` that says which labels a volume has: what the objective ``volume-labels`` trains. Differentiable."""
+
+    weights: WeightsInfo
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """(B, 1, D, H, W) HU on the prepared grid -> logits (B, 18) in the order of ctgen.data.labels.LABELS."""
+
+
+@runtime_checkable
+class PlaceClassifier(Classifier, Protocol):
+    """A Classifier that also says where: what ``volume-labels`` needs to learn from masks. Levels as of PlaceEncoder."""
+
+    token_channels: Sequence[int]
+    """C of each level, at least 18: channel k rises with label k."""
+
+    def classify_places(self, volume: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """As ``forward``, and tokens (B, d, h, w, C) of each level, in the order of D, H, W."""
+
+    def token_grids(self, shape: Sequence[int]) -> Sequence[TokenGrid]:
+        """Of each level, for volumes of ``shape`` (D, H, W)."""
+
+
+@runtime_checkable
 class Backbone(Protocol):
     """An ``nn.Module``; ``target(config, *, latent, text)`` builds it."""
 
@@ -599,7 +623,7 @@ class Objective(Protocol):
     to say this step" and is left out of means.
     """
 
-    trains: ClassVar[Literal["backbone", "autoencoder", "text_encoder"]]
+    trains: ClassVar[Literal["backbone", "autoencoder", "text_encoder", "classifier"]]
     reads: ClassVar[Literal["latents", "volumes", "reports"]]
     model: nn.Module
     """What is trained, averaged (EMA) and saved."""

@@ -39,7 +39,7 @@ def provenance(recipe: Recipe, components: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
     weights = {}
-    for section in ("autoencoder", "text_encoder", "backbone"):
+    for section in ("autoencoder", "text_encoder", "backbone", "classifier"):
         if section in components:
             found = components[section].weights
             weights[section] = {"label": found.label, "source": found.source, "sha256": found.sha256}

@@ -14,6 +14,7 @@ Kind = Literal[
     "autoencoder",
     "text_encoder",
     "backbone",
+    "classifier",
     "schedule",
     "rollout",
     "objective",

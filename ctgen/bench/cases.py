@@ -172,6 +172,7 @@ def _recipe(suite: Suite, data: Use, host: Host) -> Recipe:
         autoencoder=None,
         text_encoder=None,
         backbone=None,
+        classifier=None,
         schedule=None,
         rollout=None,
         objective=Use("objective", "latent-flow", objective.plugin, objective.config()),

@@ -20,7 +20,7 @@ from ctgen.sample.generator import ComposedGenerator, reconstruct
 from ctgen.stages.components import build_components, device
 from ctgen.stages.context import Context
 from ctgen.stages.opening import is_train_folder, open_run
-from ctgen.stages.plan import MODULES, trains
+from ctgen.stages.plan import GENERATING, trains
 from ctgen.stages.train import trained_component
 from ctgen.volume import Volume
 from ctgen.volume.orient import to_canonical
@@ -81,7 +81,7 @@ class RecipeModel:
         if steps is not None:
             recipe = replace(recipe, sample=recipe.sample.model_copy(update={"steps": steps}))
         where = device()
-        for section in MODULES:
+        for section in GENERATING:
             context.components[section].to(where).eval()
         self.where = where
         self.autoencoder = context.components["autoencoder"]
@@ -90,11 +90,11 @@ class RecipeModel:
         self.generator = ComposedGenerator(context.components, recipe.prepare, recipe.sample, where=where)
         made_of = provenance(recipe, context.components)
         self.facts: dict[str, Any] = {**made_of, "steps": recipe.sample.steps, "solver": recipe.sample.solver}
-        sections = (*MODULES, "schedule", "rollout")
+        sections = (*GENERATING, "schedule", "rollout")
         self.identity: dict[str, Any] = {
             "ctgen": importlib.metadata.version("ctgen-framework"),
             "components": {name: without_paths(recipe.use(name).identity()) for name in sections},
-            "weights": {name: context.components[name].weights.sha256 for name in MODULES},
+            "weights": {name: context.components[name].weights.sha256 for name in GENERATING},
             "prepare": recipe.prepare.identity(),
             "sample": {
                 name: value for name, value in recipe.sample.identity().items() if name not in ("count", "seed", "split")

@@ -20,6 +20,7 @@ from ctgen.host import Registrar
 from ctgen.train.a_vae_config import AVaeConfig
 from ctgen.train.configs import LatentFlowConfig, ReportLabelsConfig
 from ctgen.train.contrastive_config import ContrastiveConfig
+from ctgen.train.volume_labels_config import VolumeLabelsConfig
 
 PLUGIN_API = 1
 
@@ -116,6 +117,12 @@ def ctgen_register(registrar: Registrar) -> None:
         target="ctgen.train.report_labels:ReportLabels",
         config=ReportLabelsConfig,
         summary="text encoder: state a report's labels, sides and sizes",
+    )
+    registrar.objective(
+        "volume-labels",
+        target="ctgen.train.volume_labels:VolumeLabels",
+        config=VolumeLabelsConfig,
+        summary="classifier: which labels a volume has and, from masks, where",
     )
     registrar.metric(
         "reconstruction",

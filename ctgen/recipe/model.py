@@ -26,6 +26,7 @@ COMPONENT_SECTIONS: Mapping[str, str] = {
     "autoencoder": "autoencoder",
     "text_encoder": "text_encoder",
     "backbone": "backbone",
+    "classifier": "classifier",
     "schedule": "schedule",
     "rollout": "rollout",
     "objective": "objective",
@@ -75,6 +76,7 @@ class Recipe:
     autoencoder: Use | None
     text_encoder: Use | None
     backbone: Use | None
+    classifier: Use | None
     schedule: Use | None
     rollout: Use | None
     objective: Use

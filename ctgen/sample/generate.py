@@ -25,7 +25,7 @@ from ctgen.sample.generator import ComposedGenerator, Generated
 from ctgen.stages.components import build_components, device, weights_labels
 from ctgen.stages.context import Context
 from ctgen.stages.opening import is_train_folder, open_run
-from ctgen.stages.plan import MODULES, trains
+from ctgen.stages.plan import GENERATING, trains
 from ctgen.stages.sample import composed, described, sidecar
 from ctgen.volume.io import VOLUME_SUFFIXES, read_volume
 
@@ -152,7 +152,7 @@ def open_source(source: str, steps: int | None, *, host: Host, console: Console)
     console.say(f"with the weights as they come: {labels}")
     if warning := guidance_warning(context.recipe):
         console.warn(warning)
-    for section in MODULES:
+    for section in GENERATING:
         context.components[section].to(device()).eval()
     return context, ComposedGenerator(context.components, context.recipe.prepare, context.recipe.sample, where=device())
 
@@ -259,7 +259,7 @@ def _default_slices(context: Context, spacing_mm: tuple[float, float, float] | N
 
 def _asked(context: Context, request: CaseRequest, seed: int, head_hash: str | None) -> dict[str, Any]:
     recipe = context.recipe
-    parts = [recipe.use(name).identity() for name in (*MODULES, "schedule", "rollout")]
+    parts = [recipe.use(name).identity() for name in (*GENERATING, "schedule", "rollout")]
     return {
         "id": request.id,
         "report": asdict(request.report),
@@ -269,7 +269,7 @@ def _asked(context: Context, request: CaseRequest, seed: int, head_hash: str | N
         **_how(recipe.sample),
         "head": head_hash,
         "head_blocks": recipe.sample.head_blocks,
-        "weights": {name: context.components[name].weights.sha256 for name in MODULES},
+        "weights": {name: context.components[name].weights.sha256 for name in GENERATING},
         "components": fingerprint([recipe.prepare.identity(), *parts]),
     }
 

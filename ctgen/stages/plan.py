@@ -25,7 +25,10 @@ DONE = "stage.json"
 CACHE_FORMAT = 2
 """Of the latent cache's files; raised when they are laid out in another way."""
 
-MODULES = ("autoencoder", "text_encoder", "backbone")
+GENERATING = ("autoencoder", "text_encoder", "backbone")
+"""Sections whose components are the networks that make a volume."""
+
+MODULES = (*GENERATING, "classifier")
 """Sections whose components are networks and may be trained."""
 
 _NEEDED: dict[str, tuple[str, ...]] = {

@@ -16,6 +16,7 @@ from ctgen.recipe.settings import SampleSettings
 from ctgen.sample.generator import ComposedGenerator, Generated
 from ctgen.stages.components import device, require
 from ctgen.stages.context import Context
+from ctgen.stages.plan import GENERATING
 from ctgen.stages.processes import rank, wait_for_everyone, wait_for_files, world_size
 from ctgen.stages.train import trained_component
 from ctgen.volume import Volume
@@ -26,7 +27,7 @@ def composed(context: Context) -> ComposedGenerator:
     trained_component(context, context.folders["train"])
     if warning := guidance_warning(context.recipe):
         context.console.warn(warning)
-    for section in ("autoencoder", "text_encoder", "backbone"):
+    for section in GENERATING:
         require(context.components, section).to(device()).eval()
     return ComposedGenerator(context.components, context.recipe.prepare, context.recipe.sample, where=device())
 

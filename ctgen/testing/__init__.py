@@ -17,6 +17,7 @@ from typing import Any
 from ctgen.errors import UnknownComponentError, did_you_mean
 from ctgen.testing.autoencoder import check_autoencoder
 from ctgen.testing.backbone import check_backbone
+from ctgen.testing.classifier import check_classifier
 from ctgen.testing.dataset import check_dataset
 from ctgen.testing.exporter import check_exporter
 from ctgen.testing.feature_extractor import check_feature_extractor
@@ -35,6 +36,7 @@ __all__ = [
     "check",
     "check_autoencoder",
     "check_backbone",
+    "check_classifier",
     "check_dataset",
     "check_exporter",
     "check_feature_extractor",
@@ -51,6 +53,7 @@ CHECKS: Mapping[str, Callable[..., None]] = {
     "autoencoder": check_autoencoder,
     "text_encoder": check_text_encoder,
     "backbone": check_backbone,
+    "classifier": check_classifier,
     "schedule": check_schedule,
     "rollout": check_rollout,
     "objective": check_objective,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ctgen.interfaces import TrainingSource
 from ctgen.testing.expect import close, equal, expect, global_rng_untouched, seeded
 
-TRAINS = ("backbone", "autoencoder", "text_encoder")
+TRAINS = ("backbone", "autoencoder", "text_encoder", "classifier")
 READS = ("latents", "volumes", "reports")
 
 

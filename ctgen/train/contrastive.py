@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from ctgen.data.labels import LABELS
 from ctgen.errors import ConfigError, DataError
-from ctgen.evaluate.retrieval import auroc, retrieved
+from ctgen.evaluate.retrieval import retrieved
 from ctgen.interfaces import PairEncoder, PlaceEncoder, Prompt, Report, TrainingSource
 from ctgen.train.contrastive_config import ContrastiveConfig
-from ctgen.train.places import PlaceHeads, holding
+from ctgen.train.places import PlaceHeads
 from ctgen.train.report_labels import plausible_slices
+from ctgen.train.volumes import draw, label_aurocs, labels_cross_entropy, stated, whole_volumes
 
-AIR_HU = -1000.0
-MOST_TRIES = 200
 AT_ONCE = 16
 """Held-out volumes embedded at a time."""
 
@@ -77,16 +76,12 @@ class Contrastive:
         volume (B, 1, D, H, W) HU, moved and noised; texts: list of B; labels, known (B, 18) float32, known = 0 where nothing is
         said of a label. With mask_weight also holds, (B, d, h, w, 18) bool by level, and places_known (B, 18) bool.
         """
-        cases = _draw(source, size, generator)
+        cases = draw(source, size, generator, "report")
         texts = [self._text(record, generator) for _, record in cases]
         labels, known = stated([record for _, record in cases])
-        indices = [index for index, _ in cases]
-        steps = [
-            [int(torch.randint(-most, most + 1, (), generator=generator)) for most in self.config.shift_voxels] for _ in indices
-        ]
-        volume = self._volumes(indices, steps, source, generator)
-        batch = {"volume": volume[:, None], "texts": texts, "labels": labels, "known": known}
-        return batch if self.places is None else {**batch, **self._masks(indices, steps, source)}
+        grids = self.model.token_grids if self.places is not None else None
+        found = whole_volumes([index for index, _ in cases], source, self.config, generator, grids)
+        return {**found, "texts": texts, "labels": labels, "known": known}
 
     def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
         """{"loss", "pairs" (InfoNCE), "found": share of reports found, "scale", and, where they have a weight, cross-entropies:
@@ -115,15 +110,15 @@ class Contrastive:
             for name, latents in (("labels", volumes), ("text_labels", texts)) if weighs else ():
                 with autocast:
                     said = latents.float() @ (present - absent).float().T * scale
-                terms[name] = _cross_entropy(said, labels, known)
+                terms[name] = labels_cross_entropy(said, labels, known)
                 loss = loss + self.config.label_weight * terms[name]
                 terms[name] = terms[name].detach()
             if self.head is not None:
                 own_label = torch.eye(len(LABELS), device=labels.device)
                 read = [
-                    _cross_entropy(self._read(volumes), labels, known),
-                    _cross_entropy(self._read(texts), labels, known),
-                    _cross_entropy(self._read(asked), torch.cat([own_label, 0 * own_label]), own_label.repeat(2, 1)),
+                    labels_cross_entropy(self._read(volumes), labels, known),
+                    labels_cross_entropy(self._read(texts), labels, known),
+                    labels_cross_entropy(self._read(asked), torch.cat([own_label, 0 * own_label]), own_label.repeat(2, 1)),
                 ]
                 loss = loss + self.config.head_weight * torch.stack(read).sum()
                 terms |= {
@@ -162,17 +157,10 @@ class Contrastive:
             found = torch.cat(parts).float()
             similar = (found @ texts.float().T).cpu().numpy()
             said = (found @ (present - absent).T).cpu().numpy()
-        labels, known = (values.numpy() for values in stated(records))
-        by_label = {
-            f"auroc {label}": auroc(said[known[:, place] > 0, place], labels[known[:, place] > 0, place])
-            for place, label in enumerate(LABELS)
-        }
-        measured = [value for value in by_label.values() if math.isfinite(value)]
         scores = {
             "retrieval": retrieved(similar, self.config.candidates),
             "text_retrieval": retrieved(similar.T, self.config.candidates),
-            "auroc": sum(measured) / len(measured) if measured else math.nan,
-            **by_label,
+            **label_aurocs(said, records),
         }
         return {name: value for name, value in scores.items() if math.isfinite(value)}
 
@@ -192,80 +180,3 @@ class Contrastive:
             return f"{report.findings} {report.impressions}".strip()
         text: str = self.model.report_text(Prompt(report, slices=plausible_slices(record, generator)))
         return text
-
-    def _volumes(
-        self, cases: Sequence[int], steps: Sequence[Sequence[int]], source: TrainingSource, generator: torch.Generator
-    ) -> Tensor:
-        """(B, D, H, W), each moved by its ``steps``; each volume is copied once."""
-        config = self.config
-        volumes: Tensor | None = None
-        for place, index in enumerate(cases):
-            volume = source.volume(index)
-            if volumes is None:
-                volumes = volume.new_full((len(cases), *volume.shape), AIR_HU)
-            move(volume, steps[place], volumes[place])
-            if config.offset_hu:
-                volumes[place] += config.offset_hu * torch.randn((), generator=generator)
-            if config.noise_hu:
-                level = config.noise_hu * torch.rand((), generator=generator)
-                volumes[place] += level * torch.randn(volume.shape, generator=generator)
-        assert volumes is not None
-        return volumes
-
-    def _masks(self, cases: Sequence[int], steps: Sequence[Sequence[int]], source: TrainingSource) -> dict[str, Any]:
-        """Which label each part of each volume holds, and what is known of it; masks move with their volume."""
-        holds, known = [], []
-        for index, moved_by in zip(cases, steps, strict=True):
-            found = source.masks(index)
-            if found is None:
-                shape = source.volume(index).shape
-                found = torch.zeros(shape, dtype=torch.int32), torch.zeros(len(LABELS), dtype=torch.bool)
-            bits = torch.zeros_like(found[0])
-            move(found[0], moved_by, bits)
-            holds.append(holding(bits.numpy(), self.model.token_grids(bits.shape)))
-            known.append(found[1])
-        return {"holds": [torch.stack(level) for level in zip(*holds, strict=True)], "places_known": torch.stack(known)}
-
-
-def _cross_entropy(said: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    errors = F.binary_cross_entropy_with_logits(said, labels, reduction="none") * known
-    return errors.sum() / known.sum().clamp_min(1)
-
-
-def move(volume: Tensor, steps: Sequence[int], result: Tensor) -> None:
-    """Write (D, H, W) into ``result``, moved by ``steps`` voxels; where nothing comes ``result`` stays as it is."""
-    source = tuple(slice(max(-step, 0), size - max(step, 0)) for step, size in zip(steps, volume.shape, strict=True))
-    target = tuple(slice(max(step, 0), size - max(-step, 0)) for step, size in zip(steps, volume.shape, strict=True))
-    result[target] = volume[source]
-
-
-def stated(records: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
-    """Labels (N, 18) and whether each is known, float32."""
-    said = [record["labels"] or {} for record in records]
-    labels = torch.tensor([[float(one.get(name, 0)) for name in LABELS] for one in said])
-    known = torch.tensor([[float(name in one) for name in LABELS] for one in said])
-    return labels, known
-
-
-def _draw(source: TrainingSource, size: int, generator: torch.Generator) -> list[tuple[int, Mapping[str, Any]]]:
-    """(index, record) of cases with a report; one case is not in a batch twice unless there are too few."""
-    drawn: dict[int, Mapping[str, Any]] = {}
-    again: list[tuple[int, Mapping[str, Any]]] = []
-    for _ in range(MOST_TRIES + 4 * size):
-        index = int(torch.randint(len(source.ids), (), generator=generator))
-        record = drawn.get(index) or source.record(index)
-        if not record["report"]:
-            continue
-        if index not in drawn:
-            drawn[index] = record
-        else:
-            again.append((index, record))
-        if len(drawn) == size:
-            break
-    found = [*drawn.items(), *again][:size]
-    if len(found) < size:
-        raise DataError(
-            f"{len(found)} of {size} cases drawn from {len(source.ids)} have a report",
-            hint="contrastive training needs reports; more cases or a smaller train.batch help",
-        )
-    return found

@@ -7,15 +7,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ctgen.config import ComponentConfig
 from ctgen.interfaces import Sizes
 from ctgen.train.configs import misplaced
+from ctgen.train.volumes_config import Weight, WholeVolumesConfig
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class ContrastiveConfig(ComponentConfig):
+class ContrastiveConfig(WholeVolumesConfig):
     """Reports against volumes (CLIP, arXiv 2103.00020): in a batch, each volume finds its report and each report its volume.
 
     Trains a text encoder that also embeds volumes (ctgen.interfaces.PairEncoder). Others of the same batch are the wrong ones,
@@ -45,17 +44,9 @@ class ContrastiveConfig(ComponentConfig):
     """Share of reports that are read as findings and impressions alone, and not in the text encoder's own template."""
     impressions_only: Probability = 0.0
     """Share of reports of which the impressions alone are read, where there are any: short texts are learnt from first."""
-    shift_voxels: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0, 0)
-    """Volumes are moved by up to this many voxels (D, H, W) either way; air moves in. Left stays left."""
-    noise_hu: Weight = 0.0
-    """Upper end of the standard deviation of added white noise."""
-    offset_hu: Weight = 0.0
-    """Standard deviation of a constant added to a whole volume."""
     candidates: Annotated[int, Field(ge=2)] = 64
     """Held-out cases among which the right report is sought, for the scores that are logged; at most twice as many are read."""
 
     def check(self, sizes: Sizes) -> Iterable[tuple[str, str]]:
         yield from misplaced(self.prompts)
-        for axis, shift, size in zip("DHW", self.shift_voxels, sizes.volume, strict=True):
-            if shift >= size:
-                yield "shift_voxels", f"{shift} voxels along {axis} move the whole volume of {size} away"
+        yield from super().check(sizes)

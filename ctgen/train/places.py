@@ -1,8 +1,9 @@
-"""Where findings are, for the objective `contrastive`: masks against the tokens of a volume's parts."""
+"""Where findings are, for `contrastive` and `volume-labels`: masks against the tokens of a volume's parts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ LEAST_SHARE = 1e-5
 class PlaceHead(nn.Module):
     """Logits of the labels that are in each part, for the tokens of one level.
 
-    ``straight`` (the last level's): a scale and an offset per label, channel k says label k. Nothing mixes channels, so that
+    ``straight``: a scale and an offset per label, channel k says label k. Nothing mixes channels, so that
     the maximum over a volume's tokens, which some encoders pool, says whether it is anywhere. Else a linear layer.
     """
 
@@ -75,12 +76,14 @@ class PlaceHead(nn.Module):
 
 
 class PlaceHeads(nn.Module):
-    """A PlaceHead for each level of an encoder; their mean is the loss."""
+    """A PlaceHead for each level of a network; their mean is the loss. ``straight``: the last one, or all (see PlaceHead)."""
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], *, straight: Literal["last", "all"] = "last") -> None:
         super().__init__()
         last = len(channels) - 1
-        self.levels = nn.ModuleList(PlaceHead(count, straight=place == last) for place, count in enumerate(channels))
+        self.levels = nn.ModuleList(
+            PlaceHead(count, straight=straight == "all" or place == last) for place, count in enumerate(channels)
+        )
 
     def measure(self, source: TrainingSource, grids: Sequence[TokenGrid]) -> None:
         """Estimates the shares from the first cases with masks; DataError if there are none."""

@@ -42,10 +42,10 @@ def test_the_registrars_methods_are_documented() -> None:
     assert list(inspect.signature(Registrar.preset).parameters) == ["self", "name", "package", "resource", "summary"]
 
 
-def test_the_eleven_kinds_of_the_architecture_page() -> None:
+def test_the_twelve_kinds_of_the_architecture_page() -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
-    assert "## Eleven kinds of component" in text
-    assert len(KINDS) == 11
+    assert "## Twelve kinds of component" in text
+    assert len(KINDS) == 12
     assert all(kind in text for kind in KINDS)
 
 

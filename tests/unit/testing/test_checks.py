@@ -32,6 +32,8 @@ from ctgen.interfaces import (
     Skipped,
     TextFeatures,
     TextSpec,
+    TokenGrid,
+    WeightsInfo,
 )
 from ctgen.registry import KINDS
 from ctgen.testing import CHECKS, MemorySource, check, phantom
@@ -161,6 +163,53 @@ def _ignores_drop(self: TinyConv, noisy: Any, time: Any, condition: Any) -> torc
 def test_backbone(members: dict[str, Any], message: str) -> None:
     check("backbone", TinyConv(NET, latent=LATENT, text=TEXT), latent=LATENT, text=TEXT)
     fails("backbone", changed(TinyConv, **members)(NET, latent=LATENT, text=TEXT), message, latent=LATENT, text=TEXT)
+
+
+# classifier
+
+
+class Sees(nn.Module):
+    """Means of four columns; of each part too."""
+
+    weights = WeightsInfo("RANDOM")
+    token_channels = (18,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.Linear(4, 18)
+        self.read.weight.data = torch.randn(18, 4, generator=torch.Generator().manual_seed(0)) / 1000
+
+    def forward(self, volume: Tensor) -> Tensor:
+        return self.read(volume.mean((1, 2, 3)).unflatten(1, (4, -1)).mean(2))
+
+    def classify_places(self, volume: Tensor) -> tuple[Tensor, list[Tensor]]:
+        tokens = nn.functional.avg_pool3d(volume, (4, 8, 8))[:, 0, ..., None].expand(-1, -1, -1, -1, 18)
+        return self(volume), [tokens]
+
+    def token_grids(self, shape: Any) -> list[TokenGrid]:
+        return [TokenGrid((slice(0, 8), slice(0, 32), slice(0, 32)), (4, 8, 8))]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"forward": lambda self, volume: Sees.forward(self, volume)[:, :17]}, r"wanted \(2, 18\)"),
+        ({"forward": lambda self, volume: Sees.forward(self, volume.mul_(0.5))}, "must not change its input"),
+        ({"forward": lambda self, volume: Sees.forward(self, volume) - volume.mean()}, "alone and in a batch"),
+        ({"forward": lambda self, volume: Sees.forward(self, volume * 0)}, "the logits of two volumes"),
+        ({"forward": lambda self, volume: Sees.forward(self, volume).detach().requires_grad_()}, "reach 0 of 2 parameters"),
+        ({"forward": lambda self, volume: Sees.forward(self, volume) + torch.rand(())}, "global generator|forward twice"),
+        ({"classify_places": lambda self, volume: (self(volume) + 1, Sees.classify_places(self, volume)[1])}, "places: logits"),
+        ({"token_channels": (18, 18)}, "token_channels, levels and token_grids"),
+        ({"token_grids": lambda self, shape: [TokenGrid((slice(0, 8),) + (slice(0, 40),) * 2, (4, 8, 8))]}, "is not within 32"),
+        ({"token_grids": lambda self, shape: [TokenGrid((slice(0, 8),) + (slice(0, 32),) * 2, (4, 8, 7))]}, "do not tile 32"),
+        ({"token_grids": lambda self, shape: [TokenGrid((slice(0, 4),) + (slice(0, 32),) * 2, (4, 8, 8))]}, "level 0: tokens"),
+        ({"weights": None}, "weights: found NoneType"),
+    ],
+)
+def test_classifier(members: dict[str, Any], message: str) -> None:
+    check("classifier", Sees())
+    fails("classifier", changed(Sees, **members)(), message)
 
 
 # schedule

@@ -10,7 +10,7 @@ from ctgen.interfaces import PairEncoder, Prompt, Sizes
 from ctgen.testing import MemorySource, check_objective
 from ctgen.train.batches import generator_for
 from ctgen.train.checkpoint import read_weights
-from ctgen.train.contrastive import Contrastive, move
+from ctgen.train.contrastive import Contrastive
 from ctgen.train.contrastive_config import ContrastiveConfig
 from ctgen.train.log import read_metrics
 from ctgen.train.loop import fit
@@ -102,16 +102,6 @@ def test_reports_are_read_in_both_ways():
     assert 5 < len(plain) < 27
     assert all(text.endswith(" ok") for text in plain)
     assert all("Findings" in text for text in build(plain_text=0).batch(Source(), 8, generator_for(1))["texts"])
-
-
-def test_moved_volumes_keep_their_sides():
-    volume, result = torch.arange(24.0).reshape(2, 3, 4), torch.full((2, 3, 4), -1000.0)
-    move(volume, (1, 0, -1), result)
-    assert result[0].eq(-1000).all()
-    assert torch.equal(result[1, :, :3], volume[0, :, 1:])
-    assert result[1, :, 3].eq(-1000).all()
-    move(volume, (0, 0, 0), result)
-    assert torch.equal(result, volume)
 
 
 def test_loss_is_that_of_clip_and_falls_to_zero_for_a_perfect_pair():

@@ -126,6 +126,14 @@ def test_the_likeliest_part_speaks_for_the_volume():
     assert gradient[3, 4] > 50 * others.max() > 0
 
 
+def test_all_levels_may_be_straight():
+    heads = PlaceHeads((18, 20), straight="all")
+    assert [head.linear is None for head in heads.levels] == [True, True]
+    assert [head.linear is None for head in PlaceHeads((3, 18)).levels] == [False, True]
+    with pytest.raises(ConfigError, match="at least 18 channels, they have 3"):
+        PlaceHeads((3, 18), straight="all")
+
+
 def test_gradients_reach_the_encoder_and_what_is_missing_is_named():
     objective = Contrastive(ContrastiveConfig(mask_weight=1.0), components={"text_encoder": Placed()})
     source = Masked()
