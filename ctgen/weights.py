@@ -26,6 +26,16 @@ WeightsRef = Annotated[str, AfterValidator(_absolute)]
 """Config field: "mini" (shipped), "random" (on purpose), a path, or "hf:owner/name[/sub/folder or file]"."""
 
 
+def _not_random(ref: str) -> str:
+    if ref == "random":
+        raise ValueError("random weights measure nothing; write mini, a path or hf:owner/name")
+    return ref
+
+
+GivenWeights = Annotated[WeightsRef, AfterValidator(_not_random)]
+"""A WeightsRef of what measures, and therefore never "random"."""
+
+
 def locate(ref: str, *, component: str, shipped: Mapping[str, Path] | None = None, how_to_get: str = "") -> Path | None:
     """The file or folder that ``ref`` names; None for "random". Raises MissingFileError: what, where looked, how to get it."""
     if ref == "random":
@@ -34,7 +44,8 @@ def locate(ref: str, *, component: str, shipped: Mapping[str, Path] | None = Non
         path = (shipped or {}).get("mini")
         if path is None or not path.exists():
             raise MissingFileError(
-                f"{component}: no mini weights are shipped for this component", hint="use weights=random or a path"
+                f"{component}: no mini weights are shipped for this component",
+                hint="\n".join(line for line in ("use weights=random or a path", how_to_get) if line),
             )
         return path
     if ref.startswith("hf:"):

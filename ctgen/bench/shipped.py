@@ -17,6 +17,7 @@ SUITES = {
 PROTOCOLS = {
     "ctgen-mini": "ctgen's own, offline; never comparable with a paper",
     "ctgen-mini-clip": "report against volume, by the shipped mini CT-CLIP; never comparable with a paper",
+    "ctgen-mini-labels": "labels found by label-cnn, independent of CT-CLIP; never comparable with a paper",
     "styleganv-fid": "FID over axial slices, StyleGAN's Inception",
     "styleganv-fvd16": "FVD over 16 slices, StyleGAN-V's I3D",
     "styleganv-fvd128": "FVD over 128 slices, StyleGAN-V's I3D",

@@ -35,6 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "weights": "random",
         "image": {"quantised": False, "grid": 2, "slices": 8, "width": 16, "heads": 2, "head_width": 8, "feed_forward": 24},
     },
+    "classifier baseline:label-cnn": {"widths": (8, 16, 16), "residuals": (0, 1, 1), "size": (8, 32, 32)},
     "backbone builtin:tiny-conv": {"width": 8, "layers": 1},
     "backbone ctflow:stdit": {"layers": 2, "width": 16, "heads": 2},
     "backbone baseline:unet3d": {"widths": (8, 16), "strides": ((2, 2, 2),), "heads": 2},
@@ -48,6 +49,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "metric builtin:inception-score": {"features": "any", "splits": 3},
     "metric builtin:diversity": {"features": "any", "slices": 2, "pixels": 24},
     "objective builtin:a-vae": {"crop": 32, "adversarial": 0.1, "adversary_from": 0},
+    "objective builtin:volume-labels": {"mask_weight": 1.0, "shift_voxels": (1, 2, 2)},
 }
 """Fields by "kind plugin:name"; what is missing here is built from its defaults."""
 
@@ -116,7 +118,7 @@ def build(component: Component, values: dict[str, Any]) -> tuple[Any, tuple[Any,
         sections = component.config.sections  # type: ignore[attr-defined]
         parts = {kind: small(kind) for kind in ("autoencoder", "text_encoder", "backbone") if kind in sections}
         trained = component.config.trains  # type: ignore[attr-defined]
-        if not list(parts[trained].parameters()):
+        if trained not in parts or not list(parts[trained].parameters()):
             parts[trained] = trainable(trained, pair=component.qualified == "builtin:contrastive")
         built = HOST.build(
             "objective",

@@ -34,8 +34,9 @@ def test_random_is_none_and_labelled() -> None:
 
 def test_mini_is_what_is_shipped(tmp_path: Path) -> None:
     file = tmp_path / "mini.safetensors"
-    with pytest.raises(MissingFileError, match="net: no mini weights"):
-        locate("mini", component="net", shipped={"mini": file})
+    with pytest.raises(MissingFileError, match="net: no mini weights") as caught:
+        locate("mini", component="net", shipped={"mini": file}, how_to_get="train your own")
+    assert caught.value.hint == "use weights=random or a path\ntrain your own"
     file.write_bytes(b"abc")
     assert locate("mini", component="net", shipped={"mini": file}) == file
     found = info("mini", file)

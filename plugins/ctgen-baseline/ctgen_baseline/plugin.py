@@ -11,6 +11,7 @@ from ctgen_baseline.configs import (
     Unet3dConfig,
     VaeRoundtripConfig,
 )
+from ctgen_baseline.label_cnn_config import LabelCnnConfig, LabelCnnFeaturesConfig
 
 PLUGIN_API = 1
 
@@ -19,6 +20,18 @@ PLUGIN_API = 1
 def ctgen_register(registrar: Registrar) -> None:
     registrar.backbone(
         "unet3d", target="ctgen_baseline.unet3d:Unet3d", config=Unet3dConfig, summary="3-D U-Net over a whole volume's latent"
+    )
+    registrar.classifier(
+        "label-cnn",
+        target="ctgen_baseline.label_cnn:LabelCnn",
+        config=LabelCnnConfig,
+        summary="small 3-D convolutional network: which labels a volume has, and where",
+    )
+    registrar.feature_extractor(
+        "label-cnn",
+        target="ctgen_baseline.label_cnn_features:LabelCnnFeatures",
+        config=LabelCnnFeaturesConfig,
+        summary="labels of volumes by label-cnn, which never reads a report; volumes",
     )
     generators = "ctgen_baseline.generators"
     registrar.generator(

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, PositiveInt
+from pydantic import PositiveInt
 
 from ctgen.config import ComponentConfig
-from ctgen.weights import WeightsRef
-
-
-def _not_random(ref: str) -> str:
-    if ref == "random":
-        raise ValueError("random weights measure nothing; write mini, a path or hf:owner/name")
-    return ref
-
-
-Given = Annotated[WeightsRef, AfterValidator(_not_random)]
+from ctgen.weights import GivenWeights
 
 
 class CtClipImageConfig(ComponentConfig):
     """CT-CLIP's latent of a volume, of unit length; reads reports, and finds labels by the authors' two sentences for each."""
 
-    weights: Given = "mini"
+    weights: GivenWeights = "mini"
     """"mini" (shipped: see its card), CT-CLIP_v2.pt, a safetensors file of both towers, or hf:owner/name/file."""
-    vocabulary: Given = "mini"
+    vocabulary: GivenWeights = "mini"
     """The text tower's: "mini" (shipped), a vocab.txt, a tokenizer.json, the folder of either, or hf:owner/name."""
     text_heads: PositiveInt | None = None
     """Of the text tower where no tensor shows it; None: 64 channels each, or what the file says."""

@@ -36,6 +36,10 @@ _LIMITS = {
         "Trained on simulated chests and their reports alone: it knows the simulator's findings and wording, and "
         "its scores mean nothing on other data. It compares models that were trained on the same simulator."
     ),
+    "classifier": (
+        "Trained on simulated chests alone: it knows how the simulator draws findings, and its scores mean nothing on other "
+        "data. It compares models that were trained on the same simulator."
+    ),
     "backbone": (
         "Trained on deformations of a single patient's anatomy at mini scale: it shows that the pipeline works. Its volumes "
         "have the simulator's variety and findings, not those of patients."
