@@ -88,7 +88,8 @@ def evaluate_folder(
                 console.warn(f"{one.protocol.name} is not run: {one.missing[0]}")
             else:
                 score(one, store, [product], cases, out / "exported", train=None, host=host, console=console, stopper=stopper)
-    return write_results(document_of(cases, [product], scored), out, [product], cases, report=True)
+    document = document_of(cases, [product], scored)
+    return write_results(document, out, [product], cases, report=True, title=f"ctgen evaluate: {spec.name}")
 
 
 def _cases(reference: Path, reports: Path | None, console: Console, protocols: tuple[str, ...]) -> tuple[Cases, list[Skipped]]:
@@ -109,7 +110,7 @@ def _cases(reference: Path, reports: Path | None, console: Console, protocols: t
     if not hashes:
         raise DataError(f"no scan of {reference} is readable")
     ids = tuple(sorted(hashes))
-    settings = SuiteSettings.model_validate({"summary": f"scans of {reference}", "protocols": protocols})
+    settings = SuiteSettings.model_validate({"summary": f"Against the scans of {reference}", "protocols": protocols})
     suite = Suite("folder", str(reference), settings, Use("dataset", "folder", "builtin", config))
     described = {case_id: folder.record(case_id) for case_id in ids}
     identity = {

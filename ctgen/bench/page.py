@@ -18,8 +18,7 @@ from ctgen.bench.product import Product
 from ctgen.bench.rows import ALARMS, LOUD, heading, label, notes_of, run_protocols, weights_text
 from ctgen.report.content import Figure
 from ctgen.report.html import definitions, figures_html
-from ctgen.report.montage import SLICES, montage
-from ctgen.report.planes import relative_heights
+from ctgen.report.montage import in_words, montage
 from ctgen.volume import Volume
 from ctgen.volume.io import read_volume
 from ctgen.volume.orient import to_canonical
@@ -29,8 +28,10 @@ PICTURED = 3
 FEW_CASES = 30
 
 
-def write_page(path: Path, document: Mapping[str, Any], products: Sequence[Product], cases: Cases | None) -> Path:
-    """Write the page; its pictures lie in ``pictures/`` beside it and are also inside it."""
+def write_page(
+    path: Path, document: Mapping[str, Any], products: Sequence[Product], cases: Cases | None, *, title: str = ""
+) -> Path:
+    """Write the page, called after its suite if it has no ``title``. Pictures lie in ``pictures/``, and are also inside it."""
     folder = path.parent / "pictures"
     sections = [("models", "Models", models_table(document))]
     sections += [
@@ -44,14 +45,14 @@ def write_page(path: Path, document: Mapping[str, Any], products: Sequence[Produ
         sections.append(("notes", "Notes", _list(notes)))
     sections.append(("provenance", "Provenance", _provenance(document)))
     links = "".join(f'<a href="#{escape(key)}">{escape(title)}</a>' for key, title, _ in sections)
-    body = [_header(document, links)]
+    title = title or f"ctgen bench: {document['suite']['name']}"
+    body = [_header(document, title, links)]
     body += [f'<section id="{escape(key)}">\n<h2>{escape(title)}</h2>\n{inner}\n</section>' for key, title, inner in sections]
     template = Template(files("ctgen.report").joinpath("template.html").read_text(encoding="utf-8"))
-    title = f"ctgen bench: {document['suite']['name']}"
     return write_text(path, template.substitute(title=escape(title), body="\n".join(body)))
 
 
-def _header(document: Mapping[str, Any], links: str) -> str:
+def _header(document: Mapping[str, Any], title: str, links: str) -> str:
     suite = document["suite"]
     identity = suite["identity"]
     badges = [(f"N = {suite['n']} cases", suite["n"] < FEW_CASES)]
@@ -74,7 +75,7 @@ def _header(document: Mapping[str, Any], links: str) -> str:
     return "\n".join(
         part
         for part in (
-            f"<header>\n<h1>ctgen bench: {escape(suite['name'])}</h1>",
+            f"<header>\n<h1>{escape(title)}</h1>",
             f'<p class="soft">{escape(summary)}Generated volumes are synthetic: for research, not for diagnosis.</p>',
             f'<ul class="badges">{items}</ul>',
             f'<div class="warnings" role="note">{_list(alarms)}</div>' if alarms else "",
@@ -124,11 +125,10 @@ def _pictures(folder: Path, products: Sequence[Product], cases: Cases) -> Iterat
             columns.append((product.spec.name, to_canonical(read_volume(product.volume(case_id)))[0]))
             seams[product.spec.name] = tuple(read_json(product.json(case_id))["boundaries"])
         path = montage(columns, folder / f"{case_id}.png", title=case_id, boundaries=seams)
-        names = " | ".join(name for name, _ in columns)
-        heights = ", ".join(f"{height:.0%}" for height in reversed(relative_heights(SLICES)))
-        alt = f"Axial slices at {heights} of the height, a coronal and a sagittal one of case {case_id}; columns: {names}"
+        names = [name for name, _ in columns]
         note = f"not there: {', '.join(missing)}" if missing else ""
-        yield Figure(path, f"{case_id}: {names}", _asked(cases, case_id), note=note, alt=alt)
+        caption, alt = f"{case_id}: {' | '.join(names)}", in_words(case_id, names)
+        yield Figure(path, caption, _asked(cases, case_id), note=note, alt=alt)
 
 
 def _asked(cases: Cases, case_id: str) -> str:

@@ -49,8 +49,10 @@ def score_tables(document: Document, protocol: str) -> str:
     floors = [row for row in headline if row.floor and row not in main and not _told(row, real)]
     legend = (
         "Below each value its 95 % bootstrap interval over cases. ↑ higher, ↓ lower is better. Grey: floors, and what the real "
-        f"scans have themselves. Bold: the best of the models{_star(document, protocol)}."
+        "scans have themselves."
     )
+    if sum(not document["models"][name]["floor"] for name in names_in(document, protocol)) > 1:
+        legend += f" Bold: the best of the models{_star(document, protocol)}."
     text = f'<p class="soft">{legend}</p>{_scores(document, protocol, main, real)}'
     for title, rows in (("By plane, tissue or label", parts), ("Floors as each metric has them", floors)):
         if rows:

@@ -85,8 +85,10 @@ def bench(models: Sequence[str], suite: str, out: Path, options: BenchOptions, *
     return write_results(document, out, products, cases, report=options.report)
 
 
-def write_results(document: dict[str, Any], out: Path, products: Sequence[Product], cases: Any, *, report: bool) -> BenchResult:
-    """results.json, results.md, results.csv and report.html."""
+def write_results(
+    document: dict[str, Any], out: Path, products: Sequence[Product], cases: Any, *, report: bool, title: str = ""
+) -> BenchResult:
+    """results.json, results.md, results.csv and report.html, which is called ``title`` if that is given."""
     write_json(out / RESULTS, document)
     write_text(out / "results.md", markdown(document))
     write_text(out / "results.csv", csv_text(document))
@@ -94,7 +96,7 @@ def write_results(document: dict[str, Any], out: Path, products: Sequence[Produc
     if report:
         from ctgen.bench.page import write_page
 
-        page = write_page(out / "report.html", document, products, cases)
+        page = write_page(out / "report.html", document, products, cases, title=title)
     failed = [name for name, model in document["models"].items() if model["error"]]
     failed += [f"{name} of {model}" for name, one in document["protocols"].items() for model in one["errors"]]
     return BenchResult(document, tuple(failed), page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -21,8 +22,9 @@ __all__ = ["Figure", "ReportContent", "write_report"]
 
 LOUD_WEIGHTS = ("MINI", "RANDOM", "NONE")
 FEW_CASES = 30
-SMALLEST = 0.6
-"""Of its natural width, an image is not shown smaller."""
+SMALLEST = {"plot": 0.6, "picture": 0.45}
+"""Part of its natural width below which an image is not shown smaller; labels of plots must stay readable."""
+MOST_LISTED = 8
 
 
 def write_report(path: Path, content: ReportContent) -> Path:
@@ -84,7 +86,9 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
         return ""
     rows = []
     for record in stages:
-        details = "; ".join(f"{key.replace('_', ' ')}: {_text(value)}" for key, value in _flat(_mapping(record.get("summary"))))
+        details = "; ".join(
+            f"{key.replace('_', ' ')}: {_brief(value)}" for key, value in _flat(_mapping(record.get("summary")))
+        )
         seconds = record.get("seconds")
         time = duration(float(seconds)) if seconds is not None else ""
         state = "done before" if record.get("skipped") else ""
@@ -125,10 +129,11 @@ def image_html(png: bytes, alt: str, *, plot: bool) -> str:
     width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
     if plot:
         width, height = (max(1, side // PLOT_SCALE) for side in (width, height))
+    kind = "plot" if plot else "picture"
     data = base64.b64encode(png).decode("ascii")
     return (
-        f'<div class="scroll"><img class="{"plot" if plot else "picture"}" alt="{escape(alt)}" width="{width}" '
-        f'height="{height}" style="min-width: {round(SMALLEST * width)}px" src="data:image/png;base64,{data}"></div>'
+        f'<div class="scroll"><img class="{kind}" alt="{escape(alt)}" width="{width}" height="{height}" '
+        f'style="min-width: {round(SMALLEST[kind] * width)}px" src="data:image/png;base64,{data}"></div>'
     )
 
 
@@ -165,6 +170,14 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _brief(value: Any) -> str:
+    """Long lists are counted and hashes shortened: stage.json has them whole."""
+    if isinstance(value, list | tuple) and len(value) > MOST_LISTED:
+        return f"{len(value)} values"
+    text = _text(value)
+    return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text
 
 
 def _text(value: Any) -> str:

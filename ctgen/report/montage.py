@@ -57,6 +57,14 @@ def montage(
     return save_png(_grid(rows, captions, window, title, marked), path)
 
 
+def in_words(case_id: str, names: Sequence[str], slices: int = SLICES) -> str:
+    """What a montage shows, for who does not see it."""
+    heights = ", ".join(f"{height:.0%}" for height in reversed(relative_heights(slices)))
+    return (
+        f"Axial slices at {heights} of the height, a coronal and a sagittal one of case {case_id}; columns: {', '.join(names)}"
+    )
+
+
 def overview(
     volume: Volume, path: Path, title: str = "", *, window: str | tuple[float, float] = "wide", boundaries: Sequence[int] = ()
 ) -> Path:

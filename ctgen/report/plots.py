@@ -49,6 +49,7 @@ def loss_curve(metrics_jsonl: Path, path: Path) -> Path:
         each.plot(*_series(lines, name), color=COLOURS[5], linewidth=1.1)
         each.set_ylabel(name.replace("_", " "), fontsize=8)
     axes[-1].set_xlabel("step", fontsize=9)
+    figure.align_ylabels()
     return save_png(figure, path, colours=64)
 
 

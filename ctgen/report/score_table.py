@@ -9,10 +9,9 @@ from typing import Any
 
 from ctgen.evaluate.driver import FLOOR
 
-HEAD = (
-    '<tr><th>Metric</th><th class="number">Value</th><th class="number">95 % interval</th>'
-    '<th class="number">N</th><th>Better</th><th>What it is</th></tr>'
-)
+HEAD = '<tr><th>Metric</th><th class="number">Value</th><th class="number">N</th></tr>'
+ARROWS = {True: " ↑", False: " ↓"}
+INTERVAL_DIGITS = 3
 
 
 def score_table(evaluation: Mapping[str, Any]) -> str:
@@ -21,14 +20,15 @@ def score_table(evaluation: Mapping[str, Any]) -> str:
     comparable = protocol.get("comparable", "not comparable with numbers of another protocol")
     notes = [f"Protocol <b>{escape(_title(protocol))}</b>, N = {int(evaluation['n'])} cases; {escape(comparable)}."]
     if protocol.get("interval"):
-        notes.append(f"Intervals: {escape(str(protocol['interval']))}; with few cases they are too narrow.")
+        notes.append(f"Brackets: {escape(str(protocol['interval']))}; with few cases they are too narrow.")
+    notes.append("↑ higher, ↓ lower is better.")
     main, details = [], []
     for metric, scores in evaluation["values"].items():
-        group = f'<tr class="group"><td colspan="6">{escape(metric)}</td></tr>'
+        group = f'<tr class="group"><td colspan="3">{escape(metric)}</td></tr>'
         shown = [_row(key, score) for key, score in scores.items() if "." not in key]
         hidden = [_row(key, score) for key, score in scores.items() if "." in key]
         if not scores:
-            shown = ['<tr class="floor"><td colspan="6">no case has what this metric needs</td></tr>']
+            shown = ['<tr class="floor"><td colspan="3">no case has what this metric needs</td></tr>']
         main += [group, *shown] if shown else []
         details += [group, *hidden] if hidden else []
     parts = [f'<p class="soft">{" ".join(notes)}</p>', _table(main)]
@@ -60,12 +60,14 @@ def number(value: Any, digits: int = 4) -> str:
 
 def _row(key: str, score: Mapping[str, Any]) -> str:
     low, high = score.get("low"), score.get("high")
-    interval = f"{number(low)} … {number(high)}" if low is not None and high is not None else "–"
-    better = {True: "higher", False: "lower"}.get(score.get("higher_is_better"), "")  # type: ignore[arg-type]
+    interval = ""
+    if low is not None and high is not None:
+        interval = f"<small>[{number(low, INTERVAL_DIGITS)}, {number(high, INTERVAL_DIGITS)}]</small>"
+    arrow = ARROWS.get(score.get("higher_is_better"), "")  # type: ignore[arg-type]
     meaning = str(score.get("meaning", ""))
     kind = "floor" if meaning.startswith(FLOOR) else "score"
-    numbers = "".join(f'<td class="number">{text}</td>' for text in (number(score["value"]), interval, int(score["n"])))
-    return f'<tr class="{kind}"><td>{escape(key)}</td>{numbers}<td>{better}</td><td>{escape(meaning)}</td></tr>'
+    numbers = "".join(f'<td class="number">{text}</td>' for text in (number(score["value"]) + interval, int(score["n"])))
+    return f'<tr class="{kind}"><td>{escape(key)}{arrow}<small>{escape(meaning)}</small></td>{numbers}</tr>'
 
 
 def _by_case(per_case: Mapping[str, Mapping[str, Any]]) -> str:

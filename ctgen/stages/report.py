@@ -12,7 +12,7 @@ from ctgen.provenance import provenance
 from ctgen.report import plots
 from ctgen.report.content import Figure, ReportContent
 from ctgen.report.html import write_report
-from ctgen.report.montage import montage
+from ctgen.report.montage import in_words, montage
 from ctgen.stages.context import Context
 from ctgen.stages.evaluate import canonical_volume, samples
 from ctgen.stages.plan import DONE
@@ -70,7 +70,9 @@ def _pictures(context: Context, prepared: PreparedCases, folder: Path) -> list[F
         path = montage(
             columns, folder / f"{case_id}.png", window=settings.window, slices=settings.slices, title=case_id, boundaries=seams
         )
-        figures.append(Figure(path, f"{case_id}: {' | '.join(name for name, _ in columns)}", _text(prepared.report(case_id))))
+        names = [name for name, _ in columns]
+        alt = in_words(case_id, names, settings.slices)
+        figures.append(Figure(path, f"{case_id}: {' | '.join(names)}", _text(prepared.report(case_id)), alt=alt))
         if number == 0:
             histogram = plots.hu_histograms(columns, folder / "histograms.png")
             figures.append(Figure(histogram, f"HU histograms, case {case_id}", section="plots"))

@@ -251,3 +251,6 @@ def test_a_folder_with_three_bad_files_is_scored_for_the_rest_and_names_them(wor
     assert results(world / "scores")["protocols"]["quick"]["results"]["made"]["n"] == 3
     assert all(f"left out: {name}" in scored.stderr for name in left_out)
     assert "3 of 6" in scored.stdout
+    page = (world / "scores" / "report.html").read_text(encoding="utf-8")
+    assert "<h1>ctgen evaluate: made</h1>" in page and "Against the scans of reference." in page
+    assert "best of the models" not in page

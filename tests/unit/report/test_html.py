@@ -13,12 +13,19 @@ from ctgen.evaluate.continuity import Continuity
 from ctgen.evaluate.cost import Cost
 from ctgen.evaluate.driver import evaluate
 from ctgen.interfaces import EvaluationItem, Skipped
-from ctgen.report.html import Figure, ReportContent, duration, write_report
+from ctgen.report.html import Figure, ReportContent, duration, image_html, write_report
 from ctgen.report.score_table import number
 from ctgen.volume import Volume
 
 EVIL = '<script>alert("x")</script><img src=https://evil.example/x.png onerror=y>'
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
+
+
+def png_of(width, height):
+    """As much of a PNG as its size stands in."""
+    return PNG[:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big") + PNG[24:]
+
+
 VOID = {"meta", "img", "br", "link"}
 
 
@@ -143,9 +150,22 @@ def test_images_are_inlined_whole(page):
 
 
 def test_intervals_n_and_floors_stand_in_the_table(page):
-    row = re.search(r"<tr class=\"score\"><td>seconds_per_volume</td>.*?</tr>", page).group()
-    assert "2.5" in row and ">4<" in row and "lower" in row and re.search(r"1\.\d+ … 3\.\d+", row)
-    assert re.search(r"<tr class=\"floor\"><td>boundary_ratio_real</td>", page)
+    row = re.search(r"<tr class=\"score\"><td>seconds_per_volume ↓<small>generation.*?</tr>", page).group()
+    assert re.search(r">2\.5<small>\[1\.\d+, 3\.\d+\]</small></td>", row) and ">4<" in row
+    assert re.search(r"<tr class=\"floor\"><td>boundary_ratio_real<small>", page)
+
+
+def test_lists_and_hashes_of_stages_are_brief(tmp_path):
+    summary = {"mean": [0.125] * 9, "few": [1, 2], "weights_sha256": "ab" * 32}
+    page = write_report(tmp_path / "r.html", ReportContent("x", stages=[{"stage": "encode", "summary": summary}])).read_text()
+    assert "mean: 9 values; few: 1, 2; weights sha256: abababababab<" in page
+
+
+def test_images_have_their_size_and_plots_are_twice_as_sharp(page):
+    picture, plot = re.findall(r'<img class="(\w+)" alt="[^"]*" width="(\d+)"', page)
+    assert picture == ("picture", "1") and plot == ("plot", "1")
+    (width,) = re.findall(r'width="(\d+)"', image_html(png_of(300, 100), "", plot=True))
+    assert width == "150"
 
 
 def test_empty_content_is_still_a_page_without_empty_sections(tmp_path):
