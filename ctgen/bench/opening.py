@@ -80,6 +80,11 @@ class RecipeModel:
         recipe = context.recipe
         if steps is not None:
             recipe = replace(recipe, sample=recipe.sample.model_copy(update={"steps": steps}))
+        if recipe.sample.mode != "full-body":
+            raise ConfigError(
+                f"sample.mode: {recipe.sample.mode} is shown slices of a real scan; the bench compares what comes of reports",
+                hint="write sample: {mode: full-body}",
+            )
         where = device()
         for section in GENERATING:
             context.components[section].to(where).eval()

@@ -19,7 +19,7 @@ from ctgen.stages.components import build, device, require, restore, weights_lab
 from ctgen.stages.context import Context
 from ctgen.stages.plan import MODULES, reads, trains
 from ctgen.stages.processes import rank, wait_for_everyone
-from ctgen.train.checkpoint import file_metadata
+from ctgen.train.checkpoint import file_metadata, newest_checkpoint
 from ctgen.train.loop import fit
 
 
@@ -61,7 +61,8 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         "settings": recipe.train.identity(),
         "fingerprint": context.fingerprints["train"],
     }
-    with context.console.task("train", recipe.train.steps, unit="steps") as task:
+    earlier = newest_checkpoint(folder / "checkpoints")
+    with context.console.task("train", recipe.train.steps, unit="steps", done=earlier.step if earlier else 0) as task:
 
         def progress(step: int, steps: int, values: Mapping[str, float]) -> None:
             task.set(step, f"loss {values['loss']:.4f}" if "loss" in values else "")

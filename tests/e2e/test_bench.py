@@ -66,6 +66,7 @@ def world(tmp_path_factory):
     for index in range(3):
         write_volume(phantom((16, 32, 32), (10.0, 10.0, 10.0), seed=index), root / "scans" / f"scan{index}.nii.gz")
     files = {"suite": SUITE, "quick": PROTOCOL, "lost": LOST, "one": TINY, "two": TINY.replace("steps: 2,", "steps: 3,")}
+    files["headed"] = TINY.replace("sample: {", "sample: {mode: gt-head, ")
     files["broken"] = TINY.replace("use: tiny-conv", "use: stdit, weights: nowhere.safetensors")
     for name, text in files.items():
         (root / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -153,9 +154,11 @@ def test_two_processes_give_the_same_numbers_and_both_files_one_table(world, don
 
 
 def test_a_model_that_fails_has_a_row_and_the_others_their_numbers(world, done):
-    failed = ctgen(world, "bench", "--models", "broken.yaml,one.yaml", "--suite", "suite.yaml", "-o", "out", "--processes", "1")
+    models = "broken.yaml,headed.yaml,one.yaml"
+    failed = ctgen(world, "bench", "--models", models, "--suite", "suite.yaml", "-o", "out", "--processes", "1")
     assert failed.returncode == 3, failed.stderr
     assert "FAILED" in failed.stdout and "nowhere.safetensors" in failed.stdout
+    assert "gt-head is shown slices of a real scan" in " ".join(failed.stdout.split())
     document = results(world / "out")
     assert document["models"]["broken"]["error"] and "one" in document["protocols"]["quick"]["results"]
 
