@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ctgen.testing import phantom
 from ctgen.volume import Volume
@@ -257,3 +261,16 @@ def test_a_folder_with_three_bad_files_is_scored_for_the_rest_and_names_them(wor
     page = (world / "scores" / "report.html").read_text(encoding="utf-8")
     assert "<h1>ctgen evaluate: made</h1>" in page and "Against the scans of reference." in page
     assert "best of the models" not in page
+
+
+def test_its_volumes_become_one_picture(world, done):
+    script = Path(__file__).parents[2] / "benchmarks" / "model_pictures.py"
+    command = [sys.executable, str(script), "out", "picture.png", "--cases", "scan0", "scan2", "--models", "two", "vae-one"]
+    made = subprocess.run(command, cwd=world, capture_output=True, text=True, timeout=300)
+    assert made.returncode == 0, made.stderr
+    assert "real, two, vae-one for 2 reports" in made.stdout
+    with Image.open(world / "picture.png") as picture:
+        wide, high = picture.size
+    assert wide > 3 * 100 and high > 4 * 50
+    wrong = subprocess.run([*command[:-1], "three"], cwd=world, capture_output=True, text=True, timeout=300)
+    assert wrong.returncode == 1 and "has no model 'three'; it has" in wrong.stderr
