@@ -61,7 +61,8 @@ class Stdit(nn.Module):
         # "auto" is "correct" until the weights say otherwise, see adopt_heads.
         swap_heads = config.attention_transpose != "released"
         self.blocks = nn.ModuleList(
-            Block(width, config.heads, int(width * config.mlp_ratio), swap_heads) for _ in range(config.layers)
+            Block(width, config.heads, int(width * config.mlp_ratio), swap_heads, config.temporal_norm)
+            for _ in range(config.layers)
         )
         self.final_layer = FinalLayer(width, cells * self.channels)
         self.detail = Detail(self.channels, config.detail, config.detail_layers, width) if config.detail else None

@@ -20,6 +20,7 @@ OWN = "stdit"
 """Metadata entry of our own files: a JSON object of FIELDS, channels and text_width."""
 FIELDS = (
     *("layers", "width", "heads", "patch", "mlp_ratio", "attention_transpose", "text", "position_input", "context_level_input"),
+    "temporal_norm",
     *("time_factor", "skip", "latent_std", "detail"),
 )
 """Fields of the config that the weights were trained with and cannot do without."""
@@ -73,6 +74,9 @@ def own_description(metadata: Mapping[str, str]) -> Description:
         found |= {key: fields[key] for key in wanted if key in fields and fields[key] != "auto"}
     if found.get("skip") == "none":
         found.pop("latent_std", None)
+    if found:
+        # files from before there was the choice do not name it
+        found.setdefault("temporal_norm", False)
     return Description(found, "the file says so" if found else "")
 
 

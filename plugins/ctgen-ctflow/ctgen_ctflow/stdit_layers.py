@@ -159,10 +159,14 @@ class CrossAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Spatial attention, temporal attention (not modulated, shares the gate), text, MLP; modulation from one shared t-block."""
+    """Spatial attention, temporal attention (not modulated, shares the gate), text, MLP; modulation from one shared t-block.
 
-    def __init__(self, width: int, heads: int, mlp_hidden: int, swap_heads: bool) -> None:
+    ``temporal_norm``: temporal attention reads normalised tokens; the paper's reads them as they are.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_hidden: int, swap_heads: bool, temporal_norm: bool = False) -> None:
         super().__init__()
+        self.temporal_norm = temporal_norm
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / math.sqrt(width))
         self.attn = SelfAttention(width, heads, swap_heads)
         self.cross_attn = CrossAttention(width, heads)
@@ -178,6 +182,8 @@ class Block(nn.Module):
         space = modulate(x, shift_a, scale_a).view(batch * groups, cells, width)
         x = torch.addcmul(x, gate_a, self.attn(space).view(batch, groups * cells, width))
         time = x.view(batch, groups, cells, width)
+        if self.temporal_norm:
+            time = F.layer_norm(time, (width,), eps=NORM_EPS)
         if positions_TC is not None:
             time = time + positions_TC[:, None, :]
         # Contiguous even for a batch of one, where reshape is a view: linear layers on views add their bias in an extra pass.

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ctgen_ctflow.stdit import Stdit
 
 PUBLISHED: Mapping[str, Any] = {
-    **{"text": "pooled", "position_input": False, "context_level_input": False, "time_factor": 1.0, "skip": "none", "detail": 0}
+    **{"text": "pooled", "position_input": False, "context_level_input": False, "temporal_norm": False},
+    **{"time_factor": 1.0, "skip": "none", "detail": 0},
 }
 """What the released layout takes for granted."""
 RELEASED_HEADS = "computed without the head transpose, as the weights were trained"

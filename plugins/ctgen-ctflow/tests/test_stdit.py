@@ -8,7 +8,7 @@ import torch
 from ctflow_fixtures import LATENT, TEXT, awake, condition, draw, tensors, tiny_stdit
 from ctgen_ctflow.configs import SIZES, StditConfig
 from ctgen_ctflow.stdit import Stdit
-from ctgen_ctflow.stdit_layers import attend, axis_positions, plane_positions
+from ctgen_ctflow.stdit_layers import Block, attend, axis_positions, plane_positions
 
 from ctgen.errors import ConfigError
 from ctgen.interfaces import Condition, LatentSpec, Sizes, TextFeatures, TextSpec
@@ -237,3 +237,17 @@ def test_latent_std_must_fit_the_channels() -> None:
     sizes = Sizes((8, 64, 64), LatentSpec(16, (1, 8, 8)), TextSpec(8, 16, 8), (8, 8, 8), 8)
     problems = dict(StditConfig(width=16, heads=2, latent_std=(1.0, 2.0)).check(sizes))
     assert "2 numbers for 16" in problems["latent_std"]
+
+
+def test_normalised_temporal_attention_does_not_feel_how_large_tokens_have_become():
+    torch.manual_seed(0)
+    tokens, t_B6C, positions = torch.randn(1, 4, 6, 16), torch.zeros(1, 6, 16), None
+    for normed in (False, True):
+        block = Block(16, 2, 32, True, normed)
+        heard: list[torch.Tensor] = []
+        torch.nn.init.zeros_(block.scale_shift_table)  # the gate of attention within slices is shut
+        block.attn_temp.register_forward_hook(lambda module, given, out, heard=heard: heard.append(given[0]))
+        with torch.no_grad():
+            for factor in (1.0, 50.0):
+                block(tokens * factor, t_B6C, None, None, positions)
+        assert torch.allclose(*heard, atol=1e-3) == normed
