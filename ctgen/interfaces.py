@@ -285,7 +285,8 @@ class TokenGrid(NamedTuple):
 class PlaceEncoder(PairEncoder, Protocol):
     """A PairEncoder that also gives a vector for each part of a volume: what ``contrastive`` needs to learn from masks.
 
-    Parts may be told at several levels of the network, the finest first; the last are what its vector is made of.
+    Parts may be told at several levels of the network, the finest first; the last are what its vector is made of. If the maxima
+    of all levels go into the vector, it may say so by ``pools_levels``: True; then each level's channels are the labels.
     """
 
     token_channels: Sequence[int]

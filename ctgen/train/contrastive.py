@@ -56,7 +56,8 @@ class Contrastive:
                     f"{type(self.model).__name__} does not",
                     hint="set objective.mask_weight: 0, or give yours embed_places, token_channels and token_grids",
                 )
-            self.places = PlaceHeads(self.model.token_channels)
+            straight: Literal["all", "last"] = "all" if getattr(self.model, "pools_levels", False) else "last"
+            self.places = PlaceHeads(self.model.token_channels, straight=straight)
         self.asked = [prompt.format(label) for prompt in config.prompts for label in LABELS]
         if config.head_weight > 0:
             with torch.no_grad():

@@ -35,8 +35,8 @@ class ContrastiveConfig(WholeVolumesConfig):
     each label a direction that both towers share long before the prompts, which it also trains, tell presence from absence."""
     mask_weight: Weight = 0.0
     """Weight of where findings are: at each level of the image tower, the vector of a part of the volume says which findings
-    the part holds; at the last, the tokens, by its first 18 channels. For cases with masks (data set ``atlas-thorax``:
-    masks=true), and an encoder that tells its parts (PlaceEncoder)."""
+    the part holds; at the last, the tokens, by its first 18 channels (at all, if all are pooled: ``pools_levels``). For cases
+    with masks (data set ``atlas-thorax``: masks=true), and an encoder that tells its parts (PlaceEncoder)."""
     lock_text: bool = False
     """The text tower stays as it is, so that networks which were trained on what it makes of reports stay right; its projection
     into the common space and the image tower learn (the other way round: LiT, arXiv 2111.07991)."""

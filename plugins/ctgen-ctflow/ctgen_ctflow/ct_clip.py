@@ -140,8 +140,7 @@ class CtClip(nn.Module):
 
     def image_latents(self, volumes: Tensor) -> Tensor:
         """(B, 1, z, x, y). The quantiser, if there is one, stops gradients: only the codebook's choice matters after it."""
-        tokens = self.image_transformer(volumes.to(self.temperature.device, self.to_image_latent.weight.dtype))
-        pooled: Tensor = self.image_transformer.pooled(tokens)
+        pooled, _ = self.image_transformer.embed(volumes.to(self.temperature.device, self.to_image_latent.weight.dtype))
         return F.normalize(self.to_image_latent(pooled), dim=-1)
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from ctgen.errors import ConfigError
 from ctgen.interfaces import Prompt, TokenGrid
 from ctgen.weights import info, locate
 from ctgen_ctflow import ct_clip_layout, ct_clip_weights
+from ctgen_ctflow.ct_clip_config import CtClipConfig
 from ctgen_ctflow.ct_clip_pair_config import CtClipPairConfig
 from ctgen_ctflow.ct_clip_preprocess import HU_RANGE
 from ctgen_ctflow.ct_clip_sizes import CtClipSizes
@@ -41,7 +43,15 @@ class CtClipPair(CtClipText):
         if path is not None:
             self.skipped = ct_clip_weights.load_text(self, path, config.heads)
         self.weights = info(config.weights, path)
+        if config.text_weights is not None:
+            self._take_text(config.text_weights)
         self.eval()
+
+    def _take_text(self, ref: str) -> None:
+        fields = {name: getattr(self.config, name) for name in CtClipConfig.model_fields}
+        text = CtClipText(CtClipConfig(**{**fields, "weights": ref}))
+        self.load_state_dict(text.state_dict(), strict=False)
+        self.weights = replace(text.weights, source=f"text tower {ref}, image tower RANDOM")
 
     @property
     def _latent(self) -> int:
@@ -74,14 +84,16 @@ class CtClipPair(CtClipText):
         voxels = volume[(slice(None), slice(None), *window)].to(self.temperature.device)
         # CT-CLIP reads (z, x, y)
         scaled = voxels.clamp(*HU_RANGE).mul_(0.001).transpose(3, 4)
-        levels = self.image_transformer.levels(scaled)
-        tokens = self.image_transformer.quantise(levels[-1])
-        latents = to_latent(self.to_image_latent, self.image_transformer.pooled(tokens))
-        return latents, [level.transpose(2, 3) for level in (*levels[:-1], tokens)]
+        pooled, levels = self.image_transformer.embed(scaled)
+        return to_latent(self.to_image_latent, pooled), [level.transpose(2, 3) for level in levels]
 
     @property
     def token_channels(self) -> tuple[int, ...]:
         return (*self.image.stem[1:], self.image.width)
+
+    @property
+    def pools_levels(self) -> bool:
+        return self.image.pool == "levels+max"
 
     def lock_text(self) -> None:
         self.text_transformer.requires_grad_(False)

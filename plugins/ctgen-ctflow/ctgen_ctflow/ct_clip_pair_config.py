@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 from typing_extensions import Self
@@ -21,7 +21,7 @@ Spacing = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class ImageTowerConfig(ComponentConfig):
     """CT-CLIP's image tower. The published one: 4 + 4 layers x 512, 8 heads x 32, 8192 codes, 24 x 24 patches of 10 x 20 x 20.
 
-    ``windows``, ``stem``, ``quantised: false`` and ``pool: slices+max`` are not CT-CLIP's: they let a small network learn from
+    ``windows``, ``stem``, ``quantised: false`` and ``pool: ...+max`` are not CT-CLIP's: they let a small network learn from
     thousands of scans and not from tens of thousands.
     """
 
@@ -47,12 +47,15 @@ class ImageTowerConfig(ComponentConfig):
     """Channels of convolutions before the patches, 3 x 3 x 3 wide and of stride 2 (the first: see stem_start)."""
     stem_start: Literal[2, 4] = 2
     """Stride of the stem's first convolution. 4: cells of 4 x 4 x 4 voxels that do not overlap, several times faster."""
+    stem_first_residuals: Annotated[int, Field(ge=0)] = 0
+    """Convolutions of stride 1, each added to what it reads, after the stem's first, at half resolution (stem_start: 2)."""
     stem_residuals: Annotated[int, Field(ge=0)] = 0
     """Convolutions of stride 1, each added to what it reads, after each of the stem's but the first."""
     quantised: bool = True
     """Tokens are rows of a codebook. Training needs gradients, and therefore false."""
-    pool: Literal["slices", "slices+max"] = "slices"
-    """The mean along the slices; or with it the maximum over all tokens."""
+    pool: Literal["slices", "slices+max", "levels+max"] = "slices"
+    """The mean along the slices; or with it the maximum over all tokens; or also those of what each of the stem's convolutions
+    after the first makes, for findings that are smaller than a patch."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -60,6 +63,8 @@ class ImageTowerConfig(ComponentConfig):
         for name in ("patch", "patch_slices"):
             if getattr(self, name) % step:
                 raise ValueError(f"{name} {getattr(self, name)} is not a multiple of the stem's stride {step}")
+        if self.stem_first_residuals and (not self.stem or self.stem_start != 2):
+            raise ValueError("stem_first_residuals need a stem that starts with stride 2")
         if self.slices % self.patch_slices:
             raise ValueError(f"patch_slices {self.patch_slices} does not divide slices {self.slices}")
         for low, high in self.windows:
@@ -80,17 +85,23 @@ class CtClipPairConfig(CtClipConfig):
     Its weights file serves ``ct-clip`` as well, which reads the text tower alone.
     """
 
+    neutral: ClassVar[frozenset[str]] = CtClipConfig.neutral | {"text_weights"}
+
     latent: PositiveInt | None = 128
     """Width of the space of reports and volumes."""
     image: ImageTowerConfig = ImageTowerConfig()
     """The image tower."""
     weights: WeightsRef = "random"
     """"random", "mini" (shipped; recipes/mini/clip.yaml), CT-CLIP_v2.pt, or a safetensors file of ours."""
+    text_weights: WeightsRef | None = None
+    """Where the text tower and its projection come from, if the image tower is to start from random ``weights``."""
 
     @model_validator(mode="after")
     def _has_space(self) -> Self:
         if self.latent is None:
             raise ValueError("latent: reports and volumes need a common space; give its width")
+        if self.text_weights is not None and self.weights != "random":
+            raise ValueError(f"text_weights are for weights: random; {self.weights} has a text tower of its own")
         return self
 
     def check(self, sizes: Sizes) -> Iterable[tuple[str, str]]:

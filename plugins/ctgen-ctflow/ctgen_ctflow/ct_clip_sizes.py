@@ -52,12 +52,15 @@ class ImageSizes:
     """Not CT-CLIP's: channels of convolutions before the patches, of stride 2 (the first: ``stem_start``). (): none."""
     stem_start: int = 2
     """Stride of the stem's first convolution: 2, 3 x 3 x 3 wide; or 4, of cells of 4 x 4 x 4 voxels that do not overlap."""
+    stem_first_residuals: int = 0
+    """Not CT-CLIP's: convolutions of stride 1 after the stem's first (of 3 x 3 x 3), at half resolution."""
     stem_residuals: int = 0
     """Convolutions of stride 1, each added to what it reads, after each of the stem's but the first."""
     quantised: bool = True
     """False, which is not CT-CLIP's: tokens are as the transformers leave them, and gradients reach them."""
-    pool: Literal["slices", "slices+max"] = "slices"
-    """How tokens become one vector: the mean along the slices; or with it the maximum over all, which is not CT-CLIP's."""
+    pool: Literal["slices", "slices+max", "levels+max"] = "slices"
+    """How tokens become one vector: the mean along the slices; or, which is not CT-CLIP's, with it the maximum over all; or the
+    maxima of what the stem's convolutions after the first make as well."""
 
     @property
     def pixels(self) -> int:
@@ -84,7 +87,8 @@ class ImageSizes:
     @property
     def pooled(self) -> int:
         """Width of what is projected to the common space."""
-        return self.grid**2 * self.width + (self.width if self.pool == "slices+max" else 0)
+        maxima = {"slices": 0, "slices+max": self.width, "levels+max": self.width + sum(self.stem[1:])}
+        return self.grid**2 * self.width + maxima[self.pool]
 
 
 @dataclass(frozen=True)

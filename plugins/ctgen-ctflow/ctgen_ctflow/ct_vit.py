@@ -48,10 +48,13 @@ class CtVit(nn.Module):
         """Each token's row of the codebook; the tokens themselves if there is none."""
         return F.embedding(self.codes(tokens), self.codebook) if self.sizes.quantised else tokens
 
-    def pooled(self, tokens: Tensor) -> Tensor:
-        """(B, T, G, G, C) -> (B, ``sizes.pooled``): the tokens as one vector."""
-        mean = tokens.mean(dim=1).flatten(1)
-        return mean if self.sizes.pool == "slices" else torch.cat([mean, tokens.flatten(1, 3).amax(dim=1)], dim=1)
+    def embed(self, volume: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """One vector (B, ``sizes.pooled``) of what ``levels`` gives, and that, its tokens quantised."""
+        *inner, tokens = self.levels(volume)
+        tokens = self.quantise(tokens)
+        maxima = {"slices": [], "slices+max": [tokens], "levels+max": [tokens, *inner]}[self.sizes.pool]
+        parts = [tokens.mean(dim=1).flatten(1), *(level.flatten(1, 3).amax(dim=1) for level in maxima)]
+        return torch.cat(parts, dim=1), [*inner, tokens]
 
     def continuous(self, volume: Tensor) -> Tensor:
         """Tokens (B, T, G, G, C) before the quantiser."""
@@ -106,6 +109,8 @@ class Stem(nn.Module):
         self.layers = nn.ModuleList(nn.Conv3d(wide, out, 3, stride=2, padding=1) for wide, out in pairwise(channels))
         # The first convolution is by far the largest: a norm of it costs more than it helps.
         self.norms = nn.ModuleList(nn.GroupNorm(1, out) for out in sizes.stem[1:])
+        # of another name than the residuals after it, which older weights number from the second convolution on
+        self.first_residuals = nn.Sequential(*(Residual(channels[1]) for _ in range(sizes.stem_first_residuals)))
         self.residuals = nn.ModuleList(
             nn.Sequential(*(Residual(out) for _ in range(sizes.stem_residuals))) for out in sizes.stem[1:]
         )
@@ -130,7 +135,7 @@ class Stem(nn.Module):
             x = F.relu(self.cells(self._windowed(cells))).permute(0, 4, 1, 2, 3)
         first = len(self.layers) - len(self.norms)
         for layer in self.layers[:first]:
-            x = F.relu(layer(x))
+            x = self.first_residuals(F.relu(layer(x)))
         found = [x]
         for layer, norm, residuals in zip(self.layers[first:], self.norms, self.residuals, strict=True):
             found.append(residuals(F.relu(norm(layer(found[-1])))))

@@ -16,6 +16,7 @@ from ctgen_ctflow.ct_clip_sizes import PUBLISHED, CtClipSizes
 from ctgen_ctflow.ct_clip_text import CtClipText
 from ctgen_ctflow.ct_vit import CtVit
 from ctgen_ctflow.ship_weights import ship
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from ctgen.errors import CheckpointError, ConfigError
@@ -125,6 +126,36 @@ def test_residuals_add_to_what_the_stem_makes():
         torch.nn.init.zeros_(block.convolution.weight)
         torch.nn.init.zeros_(block.convolution.bias)
     assert torch.allclose(deeper(volume), plain(volume))
+
+
+def test_a_text_tower_may_be_taken_from_elsewhere_beside_a_random_image_tower(tmp_path):
+    trained = build()
+    with torch.no_grad():
+        trained.to_text_latent.weight.add_(1.0)
+    path = stored(trained, tmp_path / "pair.safetensors")
+    config = CtClipPairConfig(**TEXT, text_weights=str(path), image=ImageTowerConfig(**{**OURS, "stem": (6, 8, 10)}))
+    model = CtClipPair(config)
+    assert torch.equal(model.embed_texts(["A nodule."]), trained.embed_texts(["A nodule."]))
+    assert model.weights.label == "FILE" and "image tower RANDOM" in model.weights.source
+    assert len(model.weights.sha256) == 64
+    with pytest.raises(ValidationError, match="has a text tower of its own"):
+        CtClipPairConfig(**{**TEXT, "weights": "mini"}, text_weights="mini")
+
+
+def test_maxima_of_every_level_of_the_stem_go_into_the_vector():
+    model = build(pool="levels+max", stem=(5, 6, 7), patch=8, patch_slices=8, grid=2, stem_first_residuals=1)
+    assert model.pools_levels and not build().pools_levels
+    tower, volume = model.image_transformer, torch.randn(1, 1, 16, 16, 16)
+    vector, levels = tower.embed(volume)
+    assert vector.shape == (1, model.image.pooled) == (1, 4 * 16 + 16 + 6 + 7)
+    assert torch.equal(vector[:, -7:], levels[1].flatten(1, 3).amax(1))
+    assert torch.equal(vector[:, -13:-7], levels[0].flatten(1, 3).amax(1))
+    halves = []
+    tower.stem.first_residuals[0].register_forward_hook(lambda module, given, out: halves.append(out.shape))
+    tower.embed(volume)
+    assert halves == [(1, 5, 8, 8, 8)]
+    with pytest.raises(ValidationError, match="starts with stride 2"):
+        ImageTowerConfig(stem=(4, 8), stem_start=4, stem_first_residuals=1)
 
 
 def test_cells_are_a_convolution_that_does_not_overlap():
