@@ -112,8 +112,11 @@ def holding(bits: NDArray[np.int32], grids: Sequence[TokenGrid]) -> list[Tensor]
     """(D, H, W) with bit k = label k -> (d, h, w, 18) bool for each grid: which labels are in each cell."""
     held = []
     for grid in grids:
-        inside = np.ascontiguousarray(bits[grid.window])
-        split = [part for size, step in zip(inside.shape, grid.cell, strict=True) for part in (size // step, step)]
-        cells = np.bitwise_or.reduce(inside.reshape(split), axis=(1, 3, 5))
+        cells = bits[grid.window]
+        # one axis after another, slices first: whole planes at a time, several times faster than all at once
+        for axis, step in enumerate(grid.cell):
+            shape = cells.shape
+            split = cells.reshape(*shape[:axis], shape[axis] // step, step, *shape[axis + 1 :])
+            cells = np.bitwise_or.reduce(split, axis=axis + 1)
         held.append(torch.from_numpy((cells[..., None] >> np.arange(len(LABELS), dtype=np.int32)) & 1).bool())
     return held
