@@ -22,7 +22,6 @@ class KnownLatents:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._stores = [LatentStore(folder / "latents.h5") for folder in folders]
         self._ids = [set(store.ids) for store in self._stores]
-        self.names = [folder.name for folder in folders]
 
     @classmethod
     def beside(cls, run_dir: Path, key: str, folder: Path) -> KnownLatents:

@@ -132,6 +132,19 @@ def test_models_of_one_autoencoder_share_its_floor_which_is_better_than_they(wor
     assert error["real-real"] < error["one"] and error["vae-one"] < error["one"]
 
 
+def test_its_volumes_become_one_picture(world, done):
+    script = Path(__file__).parents[2] / "benchmarks" / "model_pictures.py"
+    command = [sys.executable, str(script), "out", "picture.png", "--cases", "scan0", "scan2", "--models", "two", "vae-one"]
+    made = subprocess.run(command, cwd=world, capture_output=True, text=True, timeout=300)
+    assert made.returncode == 0, made.stderr
+    assert "real, two, vae-one for 2 reports" in made.stdout
+    with Image.open(world / "picture.png") as picture:
+        wide, high = picture.size
+    assert wide > 3 * 100 and high > 4 * 50
+    wrong = subprocess.run([*command[:-1], "three"], cwd=world, capture_output=True, text=True, timeout=300)
+    assert wrong.returncode == 1 and "has no model 'three'; it has" in wrong.stderr
+
+
 def test_run_again_after_a_loss_it_makes_only_what_is_missing_and_gives_the_same_numbers(world, done):
     before, kept = results(world / "out"), snapshot(world / "out")
     (lost,) = (world / "out").glob("two-*/samples/scan1.json")
@@ -261,16 +274,3 @@ def test_a_folder_with_three_bad_files_is_scored_for_the_rest_and_names_them(wor
     page = (world / "scores" / "report.html").read_text(encoding="utf-8")
     assert "<h1>ctgen evaluate: made</h1>" in page and "Against the scans of reference." in page
     assert "best of the models" not in page
-
-
-def test_its_volumes_become_one_picture(world, done):
-    script = Path(__file__).parents[2] / "benchmarks" / "model_pictures.py"
-    command = [sys.executable, str(script), "out", "picture.png", "--cases", "scan0", "scan2", "--models", "two", "vae-one"]
-    made = subprocess.run(command, cwd=world, capture_output=True, text=True, timeout=300)
-    assert made.returncode == 0, made.stderr
-    assert "real, two, vae-one for 2 reports" in made.stdout
-    with Image.open(world / "picture.png") as picture:
-        wide, high = picture.size
-    assert wide > 3 * 100 and high > 4 * 50
-    wrong = subprocess.run([*command[:-1], "three"], cwd=world, capture_output=True, text=True, timeout=300)
-    assert wrong.returncode == 1 and "has no model 'three'; it has" in wrong.stderr
