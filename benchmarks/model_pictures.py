@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctgen.atomic import read_json
+from ctgen.bench.product import SUFFIX, folder_of
 from ctgen.data.prepared import PreparedCases
 from ctgen.report.canvas import BRIGHT, DIM, black_figure, save_png
 from ctgen.report.planes import Plane, axial, coronal
@@ -34,7 +35,7 @@ def columns(bench: Path, models: Sequence[str]) -> dict[str, Path]:
     for name in models or known["order"]:
         if name not in known["models"]:
             raise SystemExit(f"{bench} has no model {name!r}; it has {', '.join(known['models'])}")
-        folder = bench / f"{name}-{known['models'][name]['fingerprint'][:8]}" / "samples"
+        folder = folder_of(bench, name, known["models"][name]["fingerprint"]) / "samples"
         if folder.is_dir():
             found[name] = folder
         elif models:
@@ -60,7 +61,7 @@ def draw(
     for case_id in cases:
         real = prepared(bench, case_id)
         volumes: list[Volume] = [real.volume(case_id)]
-        volumes += [read_volume(folder / f"{case_id}.nii.gz") for folder in folders.values()]
+        volumes += [read_volume(folder / f"{case_id}{SUFFIX}") for folder in folders.values()]
         report = real.report(case_id)
         text = f"{report.findings} {report.impressions}".strip() if report else "(no report)"
         rows.append((text, [[axial(one, at) for one in volumes], [coronal(one) for one in volumes]]))

@@ -8,7 +8,7 @@ from typing import Any
 from ctgen.atomic import fingerprint, read_json, sha256_of, write_json
 from ctgen.bench.cases import Cases
 from ctgen.bench.models import ModelSpec
-from ctgen.bench.product import Product, store
+from ctgen.bench.product import Product, folder_of, store
 from ctgen.bench.volumes import match, read_matching
 from ctgen.console import Console
 from ctgen.errors import CtgenError
@@ -30,7 +30,7 @@ def adopt_folder(spec: ModelSpec, cases: Cases, out: Path, *, console: Console, 
     product.fingerprint = fingerprint({"model": identity, "kind": spec.kind, "suite": cases.identity})
     product.facts = {"weights": {}, "files": len(hashes)}
     product.left_out, product.unknown = list(found.left_out), found.unknown
-    folder = product.folder = out / f"{spec.name}-{product.fingerprint[:8]}"
+    folder = product.folder = folder_of(out, spec.name, product.fingerprint)
     write_json(folder / "model.json", {"name": spec.name, "kind": spec.kind, "source": spec.source, "identity": identity})
     for case_id in console.track(list(found.files), spec.name, unit="volumes"):
         stopper.check()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ctgen.atomic import write_json
 from ctgen.bench.cases import Cases
 from ctgen.bench.definitions import Protocol
-from ctgen.bench.product import Product
+from ctgen.bench.product import Product, folder_of
 from ctgen.volume import Volume
 from ctgen.volume.io import read_volume
 from ctgen.volume.orient import to_canonical
@@ -39,7 +39,7 @@ class Handing:
         """A model's volume as it arrives there, canonical."""
         path = product.volume(case_id)
         if self.exporter is not None:
-            target = self.folder / f"{product.spec.name}-{product.fingerprint[:8]}" / f"{case_id}{self.exporter.suffix}"
+            target = folder_of(self.folder, product.spec.name, product.fingerprint) / f"{case_id}{self.exporter.suffix}"
             if not target.exists():
                 self.exporter.write(canonical(path), target)
             path = target

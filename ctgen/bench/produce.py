@@ -19,7 +19,7 @@ from ctgen.bench.cases import Cases, PreparedDataset
 from ctgen.bench.memory import peak_bytes, reset_peak
 from ctgen.bench.models import ModelSpec
 from ctgen.bench.opening import Model, RecipeModel, ReconstructionModel, model_fingerprint, open_model
-from ctgen.bench.product import SUFFIX, Product, store
+from ctgen.bench.product import SUFFIX, Product, folder_of, store
 from ctgen.bench.threads import one_thread
 from ctgen.bench.volumes import content_problem, geometry_problem
 from ctgen.console import Console
@@ -75,7 +75,7 @@ def produce(
         model.check = stopper.check
     product.fingerprint = model_fingerprint(model, cases.identity)
     product.facts = dict(model.facts)
-    folder = product.folder = out / f"{spec.name}-{product.fingerprint[:8]}"
+    folder = product.folder = folder_of(out, spec.name, product.fingerprint)
     identity = {"name": spec.name, "kind": spec.kind, "source": spec.source, "fingerprint": product.fingerprint}
     if not (folder / "model.json").is_file():
         write_json(folder / "model.json", {**identity, "identity": dict(model.identity), "facts": product.facts})

@@ -19,6 +19,11 @@ from ctgen.volume.io import write_volume
 SUFFIX = ".nii.gz"
 
 
+def folder_of(out: Path, name: str, fingerprint: str) -> Path:
+    """Of a model's volumes in a bench's output; what was made otherwise under the same name lies beside it."""
+    return out / f"{name}-{fingerprint[:8]}"
+
+
 @dataclass
 class Product:
     """What there is of a model. ``error``: why there is nothing, or not all; ``facts``: as Model.facts."""

@@ -24,8 +24,8 @@ LEAST_SHARE = 1e-5
 class PlaceHead(nn.Module):
     """Logits of the labels that are in each part, for the tokens of one level.
 
-    ``straight``: a scale and an offset per label, channel k says label k. Nothing mixes channels, so that
-    the maximum over a volume's tokens, which some encoders pool, says whether it is anywhere. Else a linear layer.
+    ``straight``: a scale and an offset per label, channel k says label k. Nothing mixes channels, so that the maximum over a
+    volume's tokens, which some encoders pool, says whether it is anywhere. Else a linear layer.
     """
 
     share: Tensor

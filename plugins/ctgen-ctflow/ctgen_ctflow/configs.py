@@ -50,7 +50,7 @@ class StditConfig(ComponentConfig):
     """Tell the network how much noise was added to the context (Condition.context_level), as in GameNGen (arXiv 2408.14837)."""
     temporal_norm: bool = False
     """LayerNorm before attention along the slices. The paper has none: what enters it then grows with the residual stream, and
-    small networks trained at high rates break down at times near 0 (gradients of 1e16 after 2,000 steps at 1e-3)."""
+    small networks trained at high rates break down at times near 0 (gradients of 1e16 by step 2,800 at 1e-3)."""
     time_factor: Annotated[float, Field(gt=0.0)] = 1.0
     """Time in [0, 1] is multiplied by this before its sinusoids; the released model uses 1, most others 1000."""
     skip: Literal["none", "wiener"] = "none"

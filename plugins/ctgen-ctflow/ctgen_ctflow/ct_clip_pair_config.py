@@ -92,7 +92,7 @@ class CtClipPairConfig(CtClipConfig):
     image: ImageTowerConfig = ImageTowerConfig()
     """The image tower."""
     weights: WeightsRef = "random"
-    """"random", "mini" (shipped; recipes/mini/clip.yaml), CT-CLIP_v2.pt, or a safetensors file of ours."""
+    """"random", "mini" (shipped; recipes/mini/clip.yaml and the two after it), CT-CLIP_v2.pt, or a safetensors file of ours."""
     text_weights: WeightsRef | None = None
     """Where the text tower and its projection come from, if the image tower is to start from random ``weights``."""
 

@@ -58,7 +58,7 @@ def test_a_few_steps_lower_the_loss_and_leave_the_sample_valid(tmp_path: Path) -
         return float(torch.stack(losses).mean())
 
     before = loss()
-    assert before < 1.0  # what a network that knows nothing gets at this shift is more
+    assert before < 0.6  # 0.27; 1.5 with random weights
     optimiser = torch.optim.AdamW([one for one in backbone.parameters() if one.requires_grad], lr=2e-4)
     for step in range(STEPS):
         backbone.train()
