@@ -45,6 +45,12 @@ class LatentFlowConfig(ComponentConfig):
     label that occurs, one of the cases without any; n_g cases are in group g."""
     balance_cap: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 10.0
     """No case is drawn more than this many times as often as without balance."""
+    finding_share: Probability = 0.0
+    """Where masks say that a finding is, errors weigh more: however small it is, it gets up to this share of its block's
+    weight. Needs data with masks (atlas-thorax: masks=true). A mean over all cells hardly notices a nodule."""
+    finding_cap: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 10.0
+    """No cell weighs more than this many times as much as one without finding: what is weighed more is also drawn more often,
+    where the report leaves it open."""
 
 
 class ReportLabelsConfig(ComponentConfig):

@@ -15,6 +15,7 @@ from ctgen.interfaces import BlockExample, Coefficients, Condition, Markers, Pre
 from ctgen.markers import make_markers
 from ctgen.train.balance import case_weights
 from ctgen.train.configs import LatentFlowConfig
+from ctgen.train.finding_weights import check_masks, finding_weights
 
 
 class LatentFlow:
@@ -37,6 +38,8 @@ class LatentFlow:
         """Compute the markers, and how often each case is drawn, once, before worker processes exist."""
         self.markers(*source.latent_shape(0)[2:])
         self._weights(source)
+        if self.config.finding_share:
+            check_masks(source)
 
     def markers(self, height: int, width: int) -> Markers:
         """Markers for latents of ``height`` x ``width`` cells."""
@@ -48,7 +51,8 @@ class LatentFlow:
     def batch(self, source: TrainingSource, size: int, generator: torch.Generator) -> Mapping[str, Any]:
         """Blocks of cases drawn with replacement, each from a fresh draw of its posterior.
 
-        target (B, c, d, h, w), context (B, c, d_ctx, h, w) or None, text TextFeatures, position (B, 2), spacing (B, 3) mm.
+        target (B, c, d, h, w), context (B, c, d_ctx, h, w) or None, text TextFeatures, position (B, 2), spacing (B, 3) mm. With
+        ``finding_share`` also cell_weight and finding (B, d, h, w), see ``finding_weights``.
         """
         weights = self._weights(source)
         if weights is None:
@@ -59,7 +63,8 @@ class LatentFlow:
         contexts = [block.context for block in blocks if block.context is not None]
         if 0 < len(contexts) < len(blocks):
             raise DataError("the rollout gave some blocks of a batch a context and others none")
-        return {
+        found = {} if not self.config.finding_share else self._findings(source, cases, blocks)
+        return found | {
             "target": _stack("blocks", [block.target for block in blocks]),
             "context": _stack("contexts", contexts) if contexts else None,
             "text": pad_text([source.text(case) for case in cases]),
@@ -83,6 +88,23 @@ class LatentFlow:
             found = self.rollout.example(read(0, depth), markers, generator)
         return found
 
+    def _findings(self, source: TrainingSource, cases: Sequence[int], blocks: Sequence[BlockExample]) -> dict[str, Tensor]:
+        weights, held = [], []
+        for case, block in zip(cases, blocks, strict=True):
+            shape, found = block.target.shape[1:], source.masks(case)
+            bits = torch.zeros(0, *source.latent_shape(case)[2:], dtype=torch.int32) if found is None else found[0]
+            weight, finding = finding_weights(
+                bits,
+                block.start,
+                shape,
+                self.autoencoder.latent.stride,
+                share=self.config.finding_share,
+                cap=self.config.finding_cap,
+            )
+            weights.append(weight)
+            held.append(finding)
+        return {"cell_weight": torch.stack(weights), "finding": torch.stack(held)}
+
     def _weights(self, source: TrainingSource) -> Tensor | None:
         """How often each case is drawn; None: all alike. Kept by the source's cases: training and validation have their own."""
         if self.config.balance == "none":
@@ -94,7 +116,8 @@ class LatentFlow:
         return self._case_weights[ids]
 
     def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """{"loss", "loss_t0" .. "loss_t3" by quarter of t (NaN: none there), "first_block": share of blocks at slice 0}."""
+        """{"loss", "loss_t0" .. "loss_t3" by quarter of t (NaN: none there), "first_block": share of blocks at slice 0}; with
+        ``finding_share`` also "loss_findings", of cells with a finding alone, and "loss_even", as it is without the option."""
         clean = batch["target"]
         size, device = len(clean), clean.device
         time = self.schedule.training_times(size, generator).to(device)
@@ -111,7 +134,13 @@ class LatentFlow:
         )
         prediction = self.model(noisy, time.float(), condition)
         wanted = {"velocity": velocity, "noise": noise, "clean": clean}[self.predicts]
-        errors = (prediction.float() - wanted).square().flatten(1).mean(1)
+        squares = (prediction.float() - wanted).square()
+        errors, weighted = squares.flatten(1).mean(1), {}
+        if "cell_weight" in batch:
+            cells, finding = squares.mean(1), batch["finding"]
+            alone = cells.detach().where(finding, math.nan).nanmean()
+            weighted = {"loss_findings": alone, "loss_even": errors.detach().mean()}
+            errors = (cells * batch["cell_weight"]).flatten(1).mean(1)
         quarter = (time.detach() * 4).long().clamp(0, 3)
         first = (batch["position"][:, 0] == 0).float().mean()
         return {
@@ -119,6 +148,7 @@ class LatentFlow:
             # a masked mean without indexing: on a GPU nothing waits, and the mean of nothing is NaN
             **{f"loss_t{number}": errors.detach().where(quarter == number, math.nan).nanmean() for number in range(4)},
             "first_block": first,
+            **weighted,
         }
 
     def adversary_loss(self, batch: Mapping[str, Any], step: int) -> Mapping[str, Tensor]:

@@ -1,0 +1,51 @@
+"""Weights of a block's latent cells by what masks say is there, for `latent-flow`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ctgen.errors import DataError
+from ctgen.interfaces import TokenGrid, TrainingSource
+from ctgen.train.places import holding
+
+LOOKED_AT = 256
+"""Cases among which one with masks must be."""
+
+
+def check_masks(source: TrainingSource) -> None:
+    """DataError if the data set gives no masks."""
+    looked = min(len(source.ids), LOOKED_AT)
+    if not any("masks" in source.record(index) for index in range(looked)):
+        raise DataError(
+            f"objective.finding_share is set, but none of the first {looked} cases has masks",
+            hint="the data set must give them, such as data: {use: atlas-thorax, masks: true}; or set finding_share: 0",
+        )
+
+
+def finding_weights(
+    bits: Tensor, start: int, shape: Sequence[int], stride: Sequence[int], *, share: float, cap: float
+) -> tuple[Tensor, Tensor]:
+    """``bits`` (D, H, W), a bit per label as of ``TrainingSource.masks`` -> two of (d, h, w) = ``shape``, for the block of a
+    latent of ``stride`` whose first slice is ``start``: weights of mean 1, and bool, whether a cell holds a finding.
+
+    A finding that fills the fraction f of the block's cells has its cells weigh share / f times as much as others, but no less
+    than them and at most ``cap`` times; where findings meet, the larger weight counts. Slices after the volume hold none.
+    """
+    depth, height, width = shape
+    slices, rows, columns = stride
+    part = bits[start * slices : (start + depth) * slices, : height * rows, : width * columns]
+    # a last slice or row that does not fill a cell of the latent says nothing
+    deep = part.shape[0] // slices
+    weights = torch.ones(depth, height, width)
+    held = torch.zeros(depth, height, width, dtype=torch.bool)
+    if deep:
+        everywhere = slice(0, deep * slices), slice(None), slice(None)
+        (holds,) = holding(part.numpy(), [TokenGrid(everywhere, (slices, rows, columns))])
+        held[:deep] = holds.any(-1)
+        fractions = holds.flatten(0, 2).float().sum(0) / weights.numel()
+        each = (share / fractions.clamp_min(1 / weights.numel())).clamp(1, cap)
+        weights[:deep] = (holds * each).amax(-1).clamp_min(1)
+    return weights / weights.mean(), held
