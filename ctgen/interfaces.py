@@ -376,6 +376,9 @@ class Rollout(Protocol):
     ``depth`` slices that is not in memory: ``read(first, end)`` gives its slices (c, end - first, h, w), 0 <= first <= end <=
     depth. To be called once: a second call would give another draw from the posterior. With it, training reads blocks and not
     whole volumes.
+
+    And ``for_batch(size, generator) -> (Rollout, int)``: which rollout cuts a batch for which ``size`` examples were asked, and
+    how many it is to cut. So batches may have blocks of different lengths, but all blocks of a batch the same.
     """
 
     def example(self, latent: Tensor, markers: Markers, generator: torch.Generator) -> BlockExample:

@@ -32,11 +32,26 @@ def check_rollout(
     made = 0
     for depth in depths:
         _check_examples(rollout, shape, depth, markers, context_tolerance)
+        for cut in _for_batch(rollout):
+            _check_examples(cut, shape, depth, markers, context_tolerance)
         made += _check_generate(rollout, shape, depth, markers)
         _check_head(rollout, shape, depth, markers)
         _check_teacher(rollout, shape, depth, markers)
     expect(made > 0, f"generate refuses {len(depths)} of the {len(depths)} depths {depths}, wanted it to make at least 1")
     _check_stop(rollout, shape, markers)
+
+
+def _for_batch(rollout: Any) -> list[Any]:
+    """The rollouts that ``for_batch`` gives; none if the rollout cuts every batch itself."""
+    if not hasattr(rollout, "for_batch"):
+        return []
+    found = []
+    for seed in range(4):
+        with global_rng_untouched("for_batch"):
+            cut, size = rollout.for_batch(2, seeded(seed))
+        expect(isinstance(size, int) and size >= 1, f"for_batch: a batch of {size}, wanted at least 1")
+        found.append(cut)
+    return found
 
 
 def _volume(shape: tuple[int, int, int], first: int, end: int, depth: float = float("inf")) -> Tensor:

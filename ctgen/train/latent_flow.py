@@ -54,12 +54,15 @@ class LatentFlow:
         target (B, c, d, h, w), context (B, c, d_ctx, h, w) or None, text TextFeatures, position (B, 2), spacing (B, 3) mm. With
         ``finding_share`` also cell_weight and finding (B, d, h, w), see ``finding_weights``.
         """
+        rollout = self.rollout
+        if hasattr(rollout, "for_batch"):
+            rollout, size = rollout.for_batch(size, generator)
         weights = self._weights(source)
         if weights is None:
             cases = torch.randint(len(source.ids), (size,), generator=generator).tolist()
         else:
             cases = torch.multinomial(weights, size, replacement=True, generator=generator).tolist()
-        blocks = [self._block(source, case, generator) for case in cases]
+        blocks = [self._block(source, case, rollout, generator) for case in cases]
         contexts = [block.context for block in blocks if block.context is not None]
         if 0 < len(contexts) < len(blocks):
             raise DataError("the rollout gave some blocks of a batch a context and others none")
@@ -72,7 +75,7 @@ class LatentFlow:
             "spacing": torch.tensor([source.record(case)["spacing_mm"] for case in cases], dtype=torch.float32),
         }
 
-    def _block(self, source: TrainingSource, case: int, generator: torch.Generator) -> BlockExample:
+    def _block(self, source: TrainingSource, case: int, rollout: Any, generator: torch.Generator) -> BlockExample:
         """Only the slices that the rollout asks for are read and drawn, if it can ask (see Rollout)."""
         _, depth, height, width = source.latent_shape(case)
         markers = self.markers(height, width)
@@ -82,10 +85,10 @@ class LatentFlow:
             return latent[0].float()
 
         found: BlockExample
-        if hasattr(self.rollout, "example_from"):
-            found = self.rollout.example_from(read, depth, markers, generator)
+        if hasattr(rollout, "example_from"):
+            found = rollout.example_from(read, depth, markers, generator)
         else:
-            found = self.rollout.example(read(0, depth), markers, generator)
+            found = rollout.example(read(0, depth), markers, generator)
         return found
 
     def _findings(self, source: TrainingSource, cases: Sequence[int], blocks: Sequence[BlockExample]) -> dict[str, Tensor]:

@@ -123,6 +123,9 @@ class SliceBlocksConfig(ComponentConfig):
 
     block: PositiveInt = 16
     """Latent slices that are generated at a time."""
+    train_blocks: tuple[PositiveInt, ...] = ()
+    """Training cuts blocks of these lengths, one of them drawn for each batch, which has the more blocks the shorter they are
+    (batch x block slices, as near as may be). Weights so trained make blocks of any of them. None: ``block`` alone."""
     context: PositiveInt | None = None
     """Latent slices below the block that condition it; None: as many as the block has."""
     overlap: Annotated[int, Field(ge=0)] = 0
@@ -141,8 +144,9 @@ class SliceBlocksConfig(ComponentConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.overlap >= self.block:
-            raise ValueError(f"overlap {self.overlap} must be smaller than block {self.block}")
+        for block in (self.block, *self.train_blocks):
+            if self.overlap >= block:
+                raise ValueError(f"overlap {self.overlap} must be smaller than block {block}")
         return self
 
     @property

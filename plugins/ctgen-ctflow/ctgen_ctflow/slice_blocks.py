@@ -30,6 +30,15 @@ class SliceBlocks:
     def __init__(self, config: SliceBlocksConfig) -> None:
         self.config = config
 
+    def for_batch(self, size: int, generator: torch.Generator) -> tuple[SliceBlocks, int]:
+        """One of ``train_blocks``, drawn, and how many of it a batch of ``size`` blocks of ``block`` is worth."""
+        lengths = self.config.train_blocks
+        if not lengths:
+            return self, size
+        length = lengths[int(torch.randint(len(lengths), (), generator=generator, device=generator.device))]
+        rollout = SliceBlocks(self.config.model_copy(update={"block": length, "train_blocks": ()}))
+        return rollout, max(1, round(size * self.config.block / length))
+
     def example(self, latent: Tensor, markers: Markers, generator: torch.Generator) -> BlockExample:
         """Start 0 with ``start_probability``, else uniform over 0 .. the start at which generation finds only end slices."""
         return self.example_from(lambda first, end: latent[:, first:end], latent.shape[1], markers, generator)

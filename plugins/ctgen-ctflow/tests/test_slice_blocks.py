@@ -70,6 +70,20 @@ def test_examples_are_cut_with_black_below_and_white_above() -> None:
     assert 0.45 < starts[0] / 600 < 0.62
 
 
+def test_batches_have_blocks_of_one_drawn_length_and_as_many_slices() -> None:
+    rollout = SliceBlocks(SliceBlocksConfig(block=6, train_blocks=(2, 6, 4)))
+    generator = torch.Generator().manual_seed(0)
+    drawn = [rollout.for_batch(3, generator) for _ in range(60)]
+    assert {(cut.config.block, size) for cut, size in drawn} == {(2, 9), (6, 3), (4, 4)}
+    for cut, _ in drawn:
+        found = cut.example(ramp(20), markers(), generator)
+        assert found.target.shape[1] == cut.config.block == found.context.shape[1], "context=None: as long as the block"
+    same = SliceBlocks(SliceBlocksConfig(block=6))
+    assert same.for_batch(3, generator) == (same, 3)
+    with pytest.raises(ValueError, match="overlap 2 must be smaller than block 2"):
+        SliceBlocksConfig(block=6, train_blocks=(2,), overlap=2)
+
+
 def test_no_boost_and_only_boost() -> None:
     generator = torch.Generator().manual_seed(0)
     only = SliceBlocks(SliceBlocksConfig(block=4, start_probability=1.0))

@@ -138,6 +138,21 @@ def test_batch_holds_blocks_with_what_belongs_to_them():
     assert 0 < (batch["position"][:, 0] == 0).sum() < 40
 
 
+def test_a_rollout_may_choose_how_each_batch_is_cut():
+    class Varied(Rollout):
+        def for_batch(self, size, generator):
+            return (self, size) if torch.rand((), generator=generator) < 0.5 else (Wide(), 2 * size)
+
+    class Wide(Rollout):
+        def example(self, latent, markers, generator):
+            return BlockExample(latent[:, :4], markers.start, 0, latent.shape[1])
+
+    objective = build()
+    objective.rollout = Varied()
+    shapes = {tuple(draw(objective, 3, seed)["target"].shape[:3]) for seed in range(12)}
+    assert shapes == {(3, 2, 2), (6, 2, 4)}
+
+
 def test_batch_depends_on_its_generator_alone_and_draws_the_posterior_afresh():
     objective = build()
     source = Source(std=0.5)
