@@ -17,6 +17,9 @@ from ctgen.train.balance import case_weights
 from ctgen.train.configs import LatentFlowConfig
 from ctgen.train.finding_weights import check_masks, finding_weights
 
+FITTED = 2048
+"""Reports that a backbone's ``fit_texts`` is given."""
+
 
 class LatentFlow:
     """See LatentFlowConfig. The schedule gives times and the noised latent, the rollout the block and its context."""
@@ -40,6 +43,9 @@ class LatentFlow:
         self._weights(source)
         if self.config.finding_share:
             check_masks(source)
+        fit_texts = getattr(self.model, "fit_texts", None)
+        if fit_texts is not None:
+            fit_texts([source.text(index) for index in range(min(len(source.ids), FITTED))])
 
     def markers(self, height: int, width: int) -> Markers:
         """Markers for latents of ``height`` x ``width`` cells."""

@@ -44,6 +44,12 @@ class StditConfig(ComponentConfig):
     with what the weights say of themselves."""
     text: TextUse = "pooled"
     """"pooled": one vector per report, as in the paper; "tokens": cross-attention over the report's tokens."""
+    text_whitening: bool = False
+    """Text vectors are made to vary alike in all directions, by the mean and covariance of the reports that training begins
+    with. The paper has none: a side or a lobe is then a hundredth of what CT-CLIP's vector holds, and is learnt late."""
+    text_modulation: bool = False
+    """The report also scales and shifts tokens in every block, together with the time, as a class does in DiT (arXiv
+    2212.09748). The paper has attention alone, which with one vector per report adds the same to all tokens."""
     position_input: bool = False
     """Tell the network where the block begins and how long the volume is (Condition.position)."""
     context_level_input: bool = False

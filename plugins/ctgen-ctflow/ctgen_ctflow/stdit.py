@@ -7,7 +7,7 @@ Module names follow the released checkpoint. Positions are computed, so any bloc
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ctgen.backbone_checks import text_width
 from ctgen.errors import ConfigError
-from ctgen.interfaces import Condition, LatentSpec, Predicts, Sizes, TextSpec, WeightsInfo
+from ctgen.interfaces import Condition, LatentSpec, Predicts, Sizes, TextFeatures, TextSpec, WeightsInfo
 from ctgen.linear_guess import corrected
 from ctgen.weights import info, locate
 from ctgen_ctflow import stdit_weights
@@ -28,11 +28,11 @@ from ctgen_ctflow.stdit_layers import (
     Block,
     FinalLayer,
     PatchEmbedding,
-    TextEmbedding,
     TimeEmbedding,
     axis_positions,
     plane_positions,
 )
+from ctgen_ctflow.stdit_text import TextEmbedding
 
 SHIPPED = {"mini": Path(__file__).parent / "weights" / "mini" / "stdit.safetensors"}
 
@@ -55,7 +55,8 @@ class Stdit(nn.Module):
         self.x_embedder = PatchEmbedding(2 * self.channels, width, config.patch)
         self.t_embedder = TimeEmbedding(width)
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        self.y_embedder = TextEmbedding(self.text_width, width)
+        self.y_embedder = TextEmbedding(self.text_width, width, whitened=config.text_whitening)
+        self.text_modulator = nn.Linear(width, width) if config.text_modulation else None
         self.position_embedder = TimeEmbedding(width, inputs=2) if config.position_input else None
         self.level_embedder = TimeEmbedding(width) if config.context_level_input else None
         # "auto" is "correct" until the weights say otherwise, see adopt_heads.
@@ -118,7 +119,10 @@ class Stdit(nn.Module):
         assert isinstance(self.t_block[1], nn.Linear)
         nn.init.normal_(self.t_block[1].weight, std=0.02)
         # A pooled text vector has length 1, a token has variance 1: either way the first layer's output has variance 1.
-        nn.init.normal_(self.y_embedder.y_proj.fc1.weight, std=1.0 if self.config.text == "pooled" else self.text_width**-0.5)
+        long = self.config.text == "pooled" and not self.config.text_whitening
+        nn.init.normal_(self.y_embedder.y_proj.fc1.weight, std=1.0 if long else self.text_width**-0.5)
+        if self.text_modulator is not None:
+            nn.init.zeros_(self.text_modulator.weight)
         for block in self.blocks:
             assert isinstance(block, Block)
             nn.init.zeros_(block.attn_temp.proj.weight)
@@ -128,6 +132,16 @@ class Stdit(nn.Module):
         nn.init.zeros_(self.final_layer.linear.weight)
         if self.detail is not None:
             self.detail.start_closed()
+
+    def fit_texts(self, texts: Sequence[TextFeatures]) -> None:
+        """Called once before training with reports that it will see. Whitening that was fitted before stays as it is."""
+        whitening = self.y_embedder.whitening
+        if whitening is None or whitening.fitted:
+            return
+        if self.config.text == "pooled":
+            whitening.fit(torch.cat([text.pooled for text in texts if text.pooled is not None]))
+        else:
+            whitening.fit(torch.cat([text.tokens[text.mask] for text in texts]))
 
     def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """(B, c, d, h, w), (B,) or scalar in [0, 1] -> velocity (B, c, d, h, w); block and grid are multiples of the patch."""
@@ -164,6 +178,8 @@ class Stdit(nn.Module):
                     hint="write context_level_input: false",
                 )
             t_BC = t_BC + self.level_embedder(context_level.expand(batch)[:, None].float() * LEVEL_FACTOR)
+        if self.text_modulator is not None and y is not None:
+            t_BC = t_BC + self.text_modulator(_mean(y, mask))
         t_B6C = self.t_block(t_BC).view(batch, 6, self.config.width)
         positions: Tensor | None = axis_positions(groups, self.config.width, x.device).to(tokens.dtype)
         for block in self.blocks:
@@ -211,3 +227,11 @@ class Stdit(nn.Module):
                 "stdit: position_input is on, but the condition has no position", hint="write position_input: false"
             )
         return position.expand(batch, 2).float()
+
+
+def _mean(y_BLC: Tensor, mask_BL: Tensor | None) -> Tensor:
+    """(B, C), of a report's embedded vector or tokens."""
+    if mask_BL is None:
+        return y_BLC.mean(1)
+    weights = mask_BL[:, :, None].to(y_BLC.dtype)
+    return (y_BLC * weights).sum(1) / weights.sum(1).clamp_min(1)

@@ -99,25 +99,6 @@ class TimeEmbedding(nn.Module):
         return embedding
 
 
-class TextEmbedding(nn.Module):
-    """Text -> width, with a fixed vector that stands for "no text"; the vector is a buffer in the released file."""
-
-    y_embedding: Tensor
-
-    def __init__(self, text_width: int, width: int) -> None:
-        super().__init__()
-        self.y_proj = Mlp(text_width, width, width)
-        # Drawn with a seed of its own: the null text must be the same in every run.
-        null = torch.randn(1, text_width, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("y_embedding", F.normalize(null, dim=-1))
-
-    def forward(self, text_BLE: Tensor, drop_B: Tensor | None) -> Tensor:
-        if drop_B is not None:
-            text_BLE = torch.where(drop_B[:, None, None], self.y_embedding.to(text_BLE.dtype), text_BLE)
-        y: Tensor = self.y_proj(text_BLE.to(self.y_proj.fc1.weight.dtype))
-        return y
-
-
 class SelfAttention(nn.Module):
     """Multi-head attention over N. ``swap_heads`` False: the released model's layout, (heads, N) read as (N, heads)."""
 

@@ -130,7 +130,17 @@ def test_what_shapes_do_not_show_is_compared(tmp_path: Path) -> None:
         tiny_stdit(weights=str(file), skip="wiener", latent_std=(1.0,), time_factor=1000.0)
 
 
-@pytest.mark.parametrize("field", [{"text": "tokens"}, {"skip": "wiener"}, {"position_input": True}, {"time_factor": 1000.0}])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"text_whitening": True},
+        {"text_modulation": True},
+        {"text": "tokens"},
+        {"skip": "wiener"},
+        {"position_input": True},
+        {"time_factor": 1000.0},
+    ],
+)
 def test_the_released_layout_refuses_what_the_published_network_has_not(field: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"no {next(iter(field))}"):
         stdit_weights.save_released_layout(tiny_stdit(**field), tmp_path / "out", (4, 4, 4))

@@ -309,3 +309,13 @@ def test_built_in_components_learn(tmp_path):
     lines = read_metrics(tmp_path)
     assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
     assert {"loss_t0", "loss_t3", "first_block"} <= set(lines[-1])
+
+
+def test_a_backbone_that_wants_to_know_the_reports_is_given_them_before_the_first_batch():
+    class Reader(Recorder):
+        def fit_texts(self, texts):
+            self.lengths = [text.tokens.shape[1] for text in texts]
+
+    backbone = Reader()
+    build(backbone).prepare(Source(4))
+    assert backbone.lengths == [1, 2, 3, 4]
