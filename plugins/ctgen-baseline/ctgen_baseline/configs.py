@@ -36,6 +36,9 @@ class Unet3dConfig(ComponentConfig):
     text: TextUse = "pooled"
     """"pooled": one vector per report shifts and scales every block; "tokens": also attention over the report's tokens at the
     lowest level, and their mean is the vector."""
+    text_whitening: bool = False
+    """Text vectors are made to vary alike in all directions, by the mean and covariance of the reports that training begins
+    with: what sets reports apart (a side, a lobe) is else a hundredth of what CT-CLIP's vector holds."""
     skip: Literal["none", "wiener"] = "none"
     """"wiener": the network corrects the best linear guess of the velocity instead of making all of it, as in EDM
     (arXiv 2206.00364)."""

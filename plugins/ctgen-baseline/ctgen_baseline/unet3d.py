@@ -6,6 +6,7 @@ Channels are B c d h w as in ctgen.interfaces; C is a level's width, E the width
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ctgen.errors import CheckpointError, ConfigError
 from ctgen.interfaces import Condition, LatentSpec, Predicts, TextFeatures, TextSpec, WeightsInfo
 from ctgen.linear_guess import corrected
 from ctgen.weights import info, locate
+from ctgen.whitening import Whitening
 from ctgen_baseline.configs import Unet3dConfig
 from ctgen_baseline.unet3d_layers import Attention, ResidualBlock, coordinates, sinusoids
 
@@ -40,7 +42,9 @@ class Unet3d(nn.Module):
         self.config = config
         widths, code = config.widths, 4 * config.widths[0]
         self.time = nn.Sequential(nn.Linear(code, code), nn.SiLU(), nn.Linear(code, code))
-        self.words = nn.Sequential(nn.Linear(text_width("unet3d", config.text, text), code), nn.SiLU(), nn.Linear(code, code))
+        size = text_width("unet3d", config.text, text)
+        self.whitening = Whitening(size) if config.text_whitening else None
+        self.words = nn.Sequential(nn.Linear(size, code), nn.SiLU(), nn.Linear(code, code))
         self.no_words = nn.Parameter(torch.zeros(code))
         # three more channels say where a cell lies: a convolution cannot know otherwise, and anatomy has its place
         self.entry = nn.Conv3d(latent.channels + 3, widths[0], 3, padding=1)
@@ -66,6 +70,11 @@ class Unet3d(nn.Module):
         if path is not None:
             self._load(path)
         self.weights = info(config.weights, path)
+
+    def fit_texts(self, texts: Sequence[TextFeatures]) -> None:
+        """Called once before training with reports that it will see. Whitening that was fitted before stays as it is."""
+        if self.whitening is not None:
+            self.whitening.fit_texts(texts, self.config.text)
 
     def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """(B, c, d, h, w), (B,) or scalar in [0, 1] -> velocity (B, c, d, h, w); ConfigError if the strides do not divide."""
@@ -119,8 +128,10 @@ class Unet3d(nn.Module):
         elif text.pooled is None:
             raise ConfigError("unet3d: text 'pooled', but the text features have no pooled vector", hint="write text: tokens")
         else:
-            # a vector of length 1 as one of variance 1
-            vector = text.pooled * math.sqrt(text.pooled.shape[1])
+            # a vector of length 1 as one of variance 1, if whitening does not see to it
+            vector = text.pooled if self.whitening is not None else text.pooled * math.sqrt(text.pooled.shape[1])
+        if self.whitening is not None:
+            vector = self.whitening(vector)
         words: Tensor = self.words(vector.to(self.exit.weight.dtype))
         if condition.drop is None:
             return words

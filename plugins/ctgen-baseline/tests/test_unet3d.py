@@ -127,3 +127,28 @@ def test_configs_that_cannot_be(fields: dict[str, Any], message: str) -> None:
 def test_pooled_text_needs_a_pooled_vector() -> None:
     with pytest.raises(ConfigError, match="text: tokens"):
         HOST.create("backbone", "baseline:unet3d", latent=LATENT, text=TextSpec(16, 12), **SMALL)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("text", ["pooled", "tokens"])
+def test_whitening_is_fitted_once_and_saved_with_the_weights(text: str, tmp_path: Path) -> None:
+    """What hardly sets reports apart before does afterwards."""
+    model = network(text=text, text_whitening=True)
+    model.exit.weight.normal_(generator=torch.Generator().manual_seed(6))
+    random = torch.Generator().manual_seed(5)
+    vectors = torch.randn(200, 16, generator=random) * torch.tensor([1.0] * 15 + [0.1])
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    # one place that shows what the network knows: the layer that the vector enters
+    pair = torch.zeros(2, 16)
+    pair[1, 15] = 0.1
+    words = Condition(TextFeatures(pair[:, None], torch.ones(2, 1, dtype=torch.bool), pair))
+    before = model._words(words).diff(dim=0).norm()
+    model.fit_texts([TextFeatures(row[None, None], mask, row[None]) for row in vectors])
+    assert model._words(words).diff(dim=0).norm() > 5 * before
+    save_file(model.state_dict(), str(tmp_path / "own.safetensors"))
+    again = network(text=text, text_whitening=True, weights=str(tmp_path / "own.safetensors"))
+    assert again.whitening.fitted
+    noisy, time = torch.randn(2, 4, 8, 4, 4, generator=random), torch.tensor([0.4, 0.8])
+    assert torch.equal(again.eval()(noisy, time, condition(2)), model.eval()(noisy, time, condition(2)))
+    with pytest.raises(CheckpointError, match="whitening"):
+        network(text=text, weights=str(tmp_path / "own.safetensors"))

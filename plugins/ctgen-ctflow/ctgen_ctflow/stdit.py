@@ -135,13 +135,8 @@ class Stdit(nn.Module):
 
     def fit_texts(self, texts: Sequence[TextFeatures]) -> None:
         """Called once before training with reports that it will see. Whitening that was fitted before stays as it is."""
-        whitening = self.y_embedder.whitening
-        if whitening is None or whitening.fitted:
-            return
-        if self.config.text == "pooled":
-            whitening.fit(torch.cat([text.pooled for text in texts if text.pooled is not None]))
-        else:
-            whitening.fit(torch.cat([text.tokens[text.mask] for text in texts]))
+        if self.y_embedder.whitening is not None:
+            self.y_embedder.whitening.fit_texts(texts, self.config.text)
 
     def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """(B, c, d, h, w), (B,) or scalar in [0, 1] -> velocity (B, c, d, h, w); block and grid are multiples of the patch."""

@@ -6,10 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ctgen.whitening import Whitening
 from ctgen_ctflow.stdit_layers import Mlp
-
-LEAST_VARIANCE = 1e-3
-"""Of the variance of whole vectors: what varies less in one direction is not brought up to the others; it may be rounding."""
 
 
 class TextEmbedding(nn.Module):
@@ -33,40 +31,3 @@ class TextEmbedding(nn.Module):
             text_BLE = torch.where(drop_B[:, None, None], self.y_embedding.to(text_BLE.dtype), text_BLE)
         y: Tensor = self.y_proj(text_BLE.to(self.y_proj.fc1.weight.dtype))
         return y
-
-
-class Whitening(nn.Module):
-    """(x - mean) times a matrix, after which vectors vary alike in all directions and have a mean square of 1 per channel.
-
-    In the space that contrastive training makes, a few directions that tell most reports apart have nearly all the variance.
-    The side of an effusion moves the mini CT-CLIP's vector by a hundredth of it, which a network learns to see only late.
-    """
-
-    mean: Tensor
-    matrix: Tensor
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("matrix", torch.eye(size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) @ self.matrix
-
-    @property
-    def fitted(self) -> bool:
-        return not torch.equal(self.matrix, torch.eye(len(self.mean), device=self.matrix.device))
-
-    @torch.no_grad()
-    def fit(self, vectors_NE: Tensor) -> None:
-        """To the mean and covariance of ``vectors_NE``; float64 inside."""
-        vectors = vectors_NE.detach().cpu().double()
-        centred = vectors - vectors.mean(0)
-        variances, directions = torch.linalg.eigh(centred.T @ centred / len(vectors))
-        variances = variances.clamp_min(0)
-        total = variances.sum()
-        matrix = directions * (variances + LEAST_VARIANCE * total).rsqrt() @ directions.T
-        power = (centred @ matrix).square().mean()
-        if total > 0 and power > 0:
-            self.mean.copy_(vectors.mean(0))
-            self.matrix.copy_(matrix * power.rsqrt())

@@ -8,7 +8,6 @@ import pytest
 import torch
 from ctflow_fixtures import TEXT, awake, condition, draw, tiny_stdit
 from ctgen_ctflow import stdit_weights
-from ctgen_ctflow.stdit_text import Whitening
 from torch import Tensor
 
 from ctgen.errors import CheckpointError
@@ -27,31 +26,6 @@ def lopsided(count: int = 400, size: int = TEXT.width) -> Tensor:
 
 def as_texts(vectors: Tensor) -> list[TextFeatures]:
     return [TextFeatures(row[None, None], torch.ones(1, 1, dtype=torch.bool), row[None]) for row in vectors]
-
-
-def test_whitened_vectors_vary_alike_in_all_directions() -> None:
-    vectors = lopsided()
-    whitening = Whitening(TEXT.width)
-    assert not whitening.fitted and torch.equal(whitening(vectors), vectors)
-    whitening.fit(vectors)
-    assert whitening.fitted
-    found = whitening(vectors)
-    assert found.mean(0).abs().max() < 1e-4
-    before, after = (torch.linalg.eigvalsh(torch.cov(of.T)) for of in (vectors, found))
-    assert before[-1] / before[0] > 50
-    assert after[-1] / after[0] < 3, "but for the floor under small variances"
-    assert found.square().mean().item() == pytest.approx(1, abs=1e-3)
-
-
-def test_rounding_is_not_blown_up_and_equal_vectors_fit_nothing() -> None:
-    vectors = lopsided(size=8)
-    vectors[:, 0] = 1 + 1e-6 * torch.randn(len(vectors), generator=torch.Generator().manual_seed(5))
-    whitening = Whitening(8)
-    whitening.fit(vectors)
-    assert whitening(vectors)[:, 0].std() < 1e-3
-    same = Whitening(8)
-    same.fit(torch.ones(5, 8))
-    assert not same.fitted
 
 
 @pytest.mark.parametrize("text", ["pooled", "tokens"])
