@@ -338,6 +338,19 @@ class Backbone(Protocol):
         """(B, c, d, h, w), (B,) in [0, 1] -> (B, c, d, h, w)."""
 
 
+@runtime_checkable
+class TokenBackbone(Backbone, Protocol):
+    """A Backbone that also tells its hidden tokens: what ``latent-flow`` needs for its ``finding_head``."""
+
+    hidden_width: int
+    """C of a token."""
+    token_cells: tuple[int, int, int]
+    """Latent cells (d, h, w) that a token stands for; tokens tile the block."""
+
+    def forward_hidden(self, noisy: Tensor, time: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """As ``forward``, and tokens (B, d, h, w, C) from within the network, where what is generated takes shape."""
+
+
 @dataclass(frozen=True)
 class Coefficients:
     """z_t = alpha x + sigma eps, and the derivatives of both by t; float64 tensors of time's shape."""

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from ctgen.interfaces import Condition, LatentSpec, Predicts, TextFeatures, TextSpec
+from ctgen.interfaces import Condition, LatentSpec, Predicts, TextFeatures, TextSpec, TokenBackbone
 from ctgen.testing.expect import close, differs, equal, expect, global_rng_untouched, seeded, shaped, weights_info
 
 
@@ -51,6 +51,7 @@ def check_backbone(
         for name in ("position", "spacing", "drop"):
             shaped(f"forward without {name}", network(noisy, time, _without(condition, name)), *noisy.shape)
         _check_drop(network, noisy, time, condition)
+        _check_tokens(network, noisy, time, condition, output)
         for name in listens_to:
             changed = _changed(condition, name)
             differs(f"the output when {name} changes", network(noisy, time * 0.5 if name == "time" else time, changed), output)
@@ -74,6 +75,15 @@ def _check_drop(network: nn.Module, noisy: Tensor, time: Tensor, condition: Cond
     close("a dropped element with another text", other[1], output[1], 0.0)
     kept = network(noisy, time, replace(condition, drop=torch.tensor([False, False])))
     close("an element that is not dropped, beside one that is", output[0], kept[0], 1e-5)
+
+
+def _check_tokens(network: nn.Module, noisy: Tensor, time: Tensor, condition: Condition, output: Tensor) -> None:
+    """A TokenBackbone's tokens tile the block, and telling them changes nothing else."""
+    if isinstance(network, TokenBackbone):
+        told, tokens = network.forward_hidden(noisy, time, condition)
+        close("forward_hidden's velocity", told, output, 0.0)
+        tiles = [size // step for size, step in zip(noisy.shape[2:], network.token_cells, strict=True)]
+        shaped("forward_hidden's tokens", tokens, len(noisy), *tiles, network.hidden_width)
 
 
 def _check_state(network: nn.Module) -> None:

@@ -45,6 +45,10 @@ class LatentFlowConfig(ComponentConfig):
     label that occurs, one of the cases without any; n_g cases are in group g."""
     balance_cap: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 10.0
     """No case is drawn more than this many times as often as without balance."""
+    finding_head: NonNegative = 0.0
+    """Weight of a second loss: from the network's hidden tokens, a layer that is thrown away later tells which findings each
+    one holds, as masks say. Near noise the report alone knows, so that the network heeds it early; as REPA (arXiv 2410.06940),
+    with masks in place of another network's features. Needs data with masks and a backbone that tells its tokens (stdit)."""
     finding_share: Probability = 0.0
     """Where masks say that a finding is, errors weigh more: however small it is, it gets up to this share of its block's
     weight. Needs data with masks (atlas-thorax: masks=true). A mean over all cells hardly notices a nodule."""

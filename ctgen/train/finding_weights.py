@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ctgen.data.labels import LABELS
 from ctgen.errors import DataError
 from ctgen.interfaces import TokenGrid, TrainingSource
 from ctgen.train.places import holding
@@ -34,18 +35,23 @@ def finding_weights(
     A finding that fills the fraction f of the block's cells has its cells weigh share / f times as much as others, but no less
     than them and at most ``cap`` times; where findings meet, the larger weight counts. Slices after the volume hold none.
     """
+    holds = block_findings(bits, start, shape, stride)
+    count = holds[..., 0].numel()
+    fractions = holds.flatten(0, 2).float().sum(0) / count
+    each = (share / fractions.clamp_min(1 / count)).clamp(1, cap)
+    weights = (holds * each).amax(-1).clamp_min(1)
+    return weights / weights.mean(), holds.any(-1)
+
+
+def block_findings(bits: Tensor, start: int, shape: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """(d, h, w, 18) bool: which labels each cell holds, for a block of ``shape`` cells of ``stride`` voxels (D, H, W), whose
+    first slice of cells is ``start``. Cells after the volume, and a last one that it does not fill, hold none."""
     depth, height, width = shape
     slices, rows, columns = stride
     part = bits[start * slices : (start + depth) * slices, : height * rows, : width * columns]
-    # a last slice or row that does not fill a cell of the latent says nothing
+    holds = torch.zeros(depth, height, width, len(LABELS), dtype=torch.bool)
     deep = part.shape[0] // slices
-    weights = torch.ones(depth, height, width)
-    held = torch.zeros(depth, height, width, dtype=torch.bool)
     if deep:
         everywhere = slice(0, deep * slices), slice(None), slice(None)
-        (holds,) = holding(part.numpy(), [TokenGrid(everywhere, (slices, rows, columns))])
-        held[:deep] = holds.any(-1)
-        fractions = holds.flatten(0, 2).float().sum(0) / weights.numel()
-        each = (share / fractions.clamp_min(1 / weights.numel())).clamp(1, cap)
-        weights[:deep] = (holds * each).amax(-1).clamp_min(1)
-    return weights / weights.mean(), held
+        (holds[:deep],) = holding(part.numpy(), [TokenGrid(everywhere, (slices, rows, columns))])
+    return holds

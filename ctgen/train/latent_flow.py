@@ -10,11 +10,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ctgen.data.labels import LABELS
 from ctgen.errors import DataError
 from ctgen.interfaces import BlockExample, Coefficients, Condition, Markers, Predicts, TextFeatures, TrainingSource
 from ctgen.markers import make_markers
 from ctgen.train.balance import case_weights
 from ctgen.train.configs import LatentFlowConfig
+from ctgen.train.finding_head import FindingHead
 from ctgen.train.finding_weights import check_masks, finding_weights
 
 FITTED = 2048
@@ -36,6 +38,8 @@ class LatentFlow:
         self.schedule, self.rollout = schedule, rollout
         self._markers: dict[tuple[int, int], Markers] = {}
         self._case_weights: dict[tuple[str, ...], Tensor] = {}
+        if config.finding_head:
+            self.extra = FindingHead(self.model, self.autoencoder.latent.stride)
 
     def prepare(self, source: TrainingSource) -> None:
         """Compute the markers, and how often each case is drawn, once, before worker processes exist."""
@@ -43,6 +47,8 @@ class LatentFlow:
         self._weights(source)
         if self.config.finding_share:
             check_masks(source)
+        if self.config.finding_head:
+            self.extra.measure(source)
         fit_texts = getattr(self.model, "fit_texts", None)
         if fit_texts is not None:
             fit_texts([source.text(index) for index in range(min(len(source.ids), FITTED))])
@@ -58,7 +64,8 @@ class LatentFlow:
         """Blocks of cases drawn with replacement, each from a fresh draw of its posterior.
 
         target (B, c, d, h, w), context (B, c, d_ctx, h, w) or None, text TextFeatures, position (B, 2), spacing (B, 3) mm. With
-        ``finding_share`` also cell_weight and finding (B, d, h, w), see ``finding_weights``.
+        ``finding_share`` also cell_weight and finding (B, d, h, w), see ``finding_weights``; with ``finding_head`` holds
+        (B, d, h, w, 18) by token and known (B, 18), see ``FindingHead``.
         """
         rollout = self.rollout
         if hasattr(rollout, "for_batch"):
@@ -72,7 +79,8 @@ class LatentFlow:
         contexts = [block.context for block in blocks if block.context is not None]
         if 0 < len(contexts) < len(blocks):
             raise DataError("the rollout gave some blocks of a batch a context and others none")
-        found = {} if not self.config.finding_share else self._findings(source, cases, blocks)
+        masked = self.config.finding_share or self.config.finding_head
+        found = self._findings(source, cases, blocks) if masked else {}
         return found | {
             "target": _stack("blocks", [block.target for block in blocks]),
             "context": _stack("contexts", contexts) if contexts else None,
@@ -98,21 +106,23 @@ class LatentFlow:
         return found
 
     def _findings(self, source: TrainingSource, cases: Sequence[int], blocks: Sequence[BlockExample]) -> dict[str, Tensor]:
-        weights, held = [], []
+        """What masks say of the blocks, for each option that is on."""
+        config, parts = self.config, []
         for case, block in zip(cases, blocks, strict=True):
-            shape, found = block.target.shape[1:], source.masks(case)
-            bits = torch.zeros(0, *source.latent_shape(case)[2:], dtype=torch.int32) if found is None else found[0]
-            weight, finding = finding_weights(
-                bits,
-                block.start,
-                shape,
-                self.autoencoder.latent.stride,
-                share=self.config.finding_share,
-                cap=self.config.finding_cap,
-            )
-            weights.append(weight)
-            held.append(finding)
-        return {"cell_weight": torch.stack(weights), "finding": torch.stack(held)}
+            found = source.masks(case)
+            if found is None:
+                found = torch.zeros(0, *block.target.shape[2:], dtype=torch.int32), torch.zeros(len(LABELS), dtype=torch.bool)
+            bits, known = found
+            part = {}
+            if config.finding_share:
+                stride, limits = self.autoencoder.latent.stride, {"share": config.finding_share, "cap": config.finding_cap}
+                part["cell_weight"], part["finding"] = finding_weights(
+                    bits, block.start, block.target.shape[1:], stride, **limits
+                )
+            if config.finding_head:
+                part["holds"], part["known"] = self.extra.holds(bits, block.start, block.target.shape[1:]), known
+            parts.append(part)
+        return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
 
     def _weights(self, source: TrainingSource) -> Tensor | None:
         """How often each case is drawn; None: all alike. Kept by the source's cases: training and validation have their own."""
@@ -126,7 +136,8 @@ class LatentFlow:
 
     def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
         """{"loss", "loss_t0" .. "loss_t3" by quarter of t (NaN: none there), "first_block": share of blocks at slice 0}; with
-        ``finding_share`` also "loss_findings", of cells with a finding alone, and "loss_even", as it is without the option."""
+        ``finding_share`` also "loss_findings", of cells with a finding alone; with ``finding_head`` "finding_head", its
+        cross-entropy; with either "loss_even", the loss as it is without them."""
         clean = batch["target"]
         size, device = len(clean), clean.device
         time = self.schedule.training_times(size, generator).to(device)
@@ -141,19 +152,29 @@ class LatentFlow:
             drop=self._dropped(self.config.text_dropout, size, generator, device),
             context_level=level,
         )
-        prediction = self.model(noisy, time.float(), condition)
+        if self.config.finding_head:
+            backbone: Any = self.model
+            prediction, tokens = backbone.forward_hidden(noisy, time.float(), condition)
+        else:
+            prediction = self.model(noisy, time.float(), condition)
         wanted = {"velocity": velocity, "noise": noise, "clean": clean}[self.predicts]
         squares = (prediction.float() - wanted).square()
-        errors, weighted = squares.flatten(1).mean(1), {}
+        errors, weighted = squares.flatten(1).mean(1), dict[str, Tensor]()
         if "cell_weight" in batch:
             cells, finding = squares.mean(1), batch["finding"]
             alone = cells.detach().where(finding, math.nan).nanmean()
             weighted = {"loss_findings": alone, "loss_even": errors.detach().mean()}
             errors = (cells * batch["cell_weight"]).flatten(1).mean(1)
+        loss = errors.mean()
+        if self.config.finding_head:
+            places = self.extra(tokens, batch["holds"], batch["known"])
+            loss = loss + self.config.finding_head * places
+            weighted["finding_head"] = places.detach()
+            weighted.setdefault("loss_even", errors.detach().mean())
         quarter = (time.detach() * 4).long().clamp(0, 3)
         first = (batch["position"][:, 0] == 0).float().mean()
         return {
-            "loss": errors.mean(),
+            "loss": loss,
             # a masked mean without indexing: on a GPU nothing waits, and the mean of nothing is NaN
             **{f"loss_t{number}": errors.detach().where(quarter == number, math.nan).nanmean() for number in range(4)},
             "first_block": first,

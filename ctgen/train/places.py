@@ -1,4 +1,4 @@
-"""Where findings are, for `contrastive` and `volume-labels`: masks against the tokens of a volume's parts."""
+"""Where findings are: masks against the tokens of a volume's or a block's parts."""
 
 from __future__ import annotations
 
@@ -49,6 +49,10 @@ class PlaceHead(nn.Module):
         with torch.no_grad():
             self.offset.copy_((self._weight() * self.share / (1 - self.share)).log())
 
+    @property
+    def measured(self) -> bool:
+        return bool((self.share != 0.5).any())
+
     def forward(self, tokens: Tensor, holds: Tensor, known: Tensor) -> Tensor:
         """Cross-entropy of tokens (B, d, h, w, C) against ``holds`` (B, d, h, w, 18), for what is ``known`` (B, 18).
 
@@ -86,26 +90,33 @@ class PlaceHeads(nn.Module):
         )
 
     def measure(self, source: TrainingSource, grids: Sequence[TokenGrid]) -> None:
-        """Estimates the shares from the first cases with masks; DataError if there are none."""
-        shares, looked = [torch.zeros(len(LABELS)) for _ in grids], 0
-        for index in range(min(len(source.ids), LOOKED_AT)):
-            found = source.masks(index)
-            if found is not None:
-                for share, held in zip(shares, holding(np.asarray(found[0]), grids), strict=True):
-                    share += held.float().flatten(0, 2).mean(0)
-                looked += 1
-        if not looked:
-            raise DataError(
-                f"objective.mask_weight is set, but none of the first {min(len(source.ids), LOOKED_AT)} cases has masks",
-                hint="the data set must give them, such as data: {use: atlas-thorax, masks: true}; or set mask_weight: 0",
-            )
-        for head, share in zip(self.levels, shares, strict=True):
-            assert isinstance(head, PlaceHead)
-            head.measure(share / looked)
+        """Estimates the shares from the first cases with masks, unless that was done before; DataError if there are none."""
+        heads = [head for head in self.levels if isinstance(head, PlaceHead)]
+        if not any(head.measured for head in heads):
+            for head, share in zip(heads, shares_of_parts(source, grids, option="mask_weight"), strict=True):
+                head.measure(share)
 
     def forward(self, tokens: Sequence[Tensor], holds: Sequence[Tensor], known: Tensor) -> list[Tensor]:
         """The cross-entropy of each level, see PlaceHead."""
         return [head(*level, known) for head, *level in zip(self.levels, tokens, holds, strict=True)]
+
+
+def shares_of_parts(source: TrainingSource, grids: Sequence[TokenGrid], *, option: str) -> list[Tensor]:
+    """(18,) for each grid: the share of parts that hold a label, from the first cases with masks. DataError, naming the
+    objective's ``option`` that needs them, if there are none."""
+    shares, looked = [torch.zeros(len(LABELS)) for _ in grids], 0
+    for index in range(min(len(source.ids), LOOKED_AT)):
+        found = source.masks(index)
+        if found is not None:
+            for share, held in zip(shares, holding(np.asarray(found[0]), grids), strict=True):
+                share += held.float().flatten(0, 2).mean(0)
+            looked += 1
+    if not looked:
+        raise DataError(
+            f"objective.{option} is set, but none of the first {min(len(source.ids), LOOKED_AT)} cases has masks",
+            hint=f"the data set must give them, such as data: {{use: atlas-thorax, masks: true}}; or set {option}: 0",
+        )
+    return [share / looked for share in shares]
 
 
 def holding(bits: NDArray[np.int32], grids: Sequence[TokenGrid]) -> list[Tensor]:

@@ -49,7 +49,7 @@ class Stdit(nn.Module):
     def __init__(self, config: StditConfig, *, latent: LatentSpec, text: TextSpec) -> None:
         super().__init__()
         self.config = config
-        self.channels = latent.channels
+        self.channels, self.hidden_width, self.token_cells = latent.channels, config.width, config.patch
         self.text_width = text_width("stdit", config.text, text)
         width, cells = config.width, config.patch[0] * config.patch[1] * config.patch[2]
         self.x_embedder = PatchEmbedding(2 * self.channels, width, config.patch)
@@ -140,10 +140,16 @@ class Stdit(nn.Module):
 
     def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """(B, c, d, h, w), (B,) or scalar in [0, 1] -> velocity (B, c, d, h, w); block and grid are multiples of the patch."""
+        return self.forward_hidden(noisy, time, condition)[0]
+
+    def forward_hidden(self, noisy: Tensor, time: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """As ``forward``, and the tokens (B, T, rows, columns, C) two thirds of the way through the blocks."""
         y, mask = self._text(condition)
         x = torch.cat((noisy, self._context(noisy, condition.context)), dim=1)
-        out = self.velocity(x, time, y, mask, condition.position, condition.context_level)
-        return out if self.config.skip == "none" else corrected(out, noisy, time, self.config.latent_std)
+        out, hidden = self._through(x, time, y, mask, condition.position, condition.context_level)
+        if self.config.skip == "wiener":
+            out = corrected(out, noisy, time, self.config.latent_std)
+        return out, hidden
 
     def velocity(
         self,
@@ -155,6 +161,17 @@ class Stdit(nn.Module):
         context_level: Tensor | None = None,
     ) -> Tensor:
         """Noisy and context channels (B, 2c, d, h, w), embedded text (B, L, C) or None (text attention is left out)."""
+        return self._through(x, time, y, mask, position, context_level)[0]
+
+    def _through(
+        self,
+        x: Tensor,
+        time: Tensor,
+        y: Tensor | None,
+        mask: Tensor | None,
+        position: Tensor | None,
+        context_level: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         batch, _, *cells = x.shape
         for step, size in zip(self.config.patch, cells, strict=True):
             if size % step:
@@ -177,7 +194,10 @@ class Stdit(nn.Module):
             t_BC = t_BC + self.text_modulator(_mean(y, mask))
         t_B6C = self.t_block(t_BC).view(batch, 6, self.config.width)
         positions: Tensor | None = axis_positions(groups, self.config.width, x.device).to(tokens.dtype)
-        for block in self.blocks:
+        told = 2 * len(self.blocks) // 3
+        for number, block in enumerate(self.blocks):
+            if number == told:
+                hidden = tokens
             if self.config.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, t_B6C, y, mask, positions, use_reentrant=False)
             else:
@@ -186,7 +206,8 @@ class Stdit(nn.Module):
             positions = None
         out = self.final_layer(tokens.flatten(1, 2), t_BC)
         out = self._unpatch(out, groups, height, width).to(x.dtype)
-        return out if self.detail is None else self.detail(x, out, t_BC)
+        out = out if self.detail is None else self.detail(x, out, t_BC)
+        return out, hidden.unflatten(2, (height, width))
 
     def _unpatch(self, out: Tensor, groups: int, height: int, width: int) -> Tensor:
         p, q, r = self.config.patch

@@ -11,7 +11,7 @@ from ctgen_ctflow.stdit import Stdit
 from ctgen_ctflow.stdit_layers import Block, attend, axis_positions, plane_positions
 
 from ctgen.errors import ConfigError
-from ctgen.interfaces import Condition, LatentSpec, Sizes, TextFeatures, TextSpec
+from ctgen.interfaces import Condition, LatentSpec, Sizes, TextFeatures, TextSpec, TokenBackbone
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -251,3 +251,18 @@ def test_normalised_temporal_attention_does_not_feel_how_large_tokens_have_becom
             for factor in (1.0, 50.0):
                 block(tokens * factor, t_B6C, None, None, positions)
         assert torch.allclose(*heard, atol=1e-3) == normed
+
+
+@torch.no_grad()
+def test_hidden_tokens_stand_for_their_patches() -> None:
+    """What a token says depends on its own patch most, and telling tokens changes nothing else."""
+    model = awake(tiny_stdit(patch=(1, 2, 2)))
+    assert isinstance(model, TokenBackbone) and model.hidden_width == 32 and model.token_cells == (1, 2, 2)
+    noisy, time = draw(1, 16, 3, 4, 6), torch.tensor([0.4])
+    out, tokens = model.forward_hidden(noisy, time, condition(1))
+    assert tokens.shape == (1, 3, 2, 3, 32)
+    assert torch.equal(out, model(noisy, time, condition(1)))
+    changed = noisy.clone()
+    changed[:, :, 1, 2:4, 4:6] += 1
+    moved = (model.forward_hidden(changed, time, condition(1))[1] - tokens).norm(dim=-1)[0]
+    assert moved.flatten().argmax() == moved.new_tensor(range(18)).view(3, 2, 3)[1, 1, 2]

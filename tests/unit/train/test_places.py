@@ -159,8 +159,13 @@ def test_gradients_reach_the_encoder_and_what_is_missing_is_named():
         def masks(self, index):
             return None
 
+    # shares that were measured before, or came with a checkpoint, stay
+    trained = objective.places.levels[0].offset.clone()
+    objective.prepare(Bare())
+    assert torch.equal(objective.places.levels[0].offset, trained)
+    fresh = Contrastive(ContrastiveConfig(mask_weight=1.0), components={"text_encoder": Placed()})
     with pytest.raises(DataError, match="none of the first 24 cases has masks"):
-        objective.prepare(Bare())
+        fresh.prepare(Bare())
 
 
 def test_impressions_alone_are_read_as_often_as_asked():
