@@ -40,6 +40,7 @@ class Unet3d(nn.Module):
     def __init__(self, config: Unet3dConfig, *, latent: LatentSpec, text: TextSpec) -> None:
         super().__init__()
         self.config = config
+        self.hidden_width, self.token_cells = config.widths[-1], config.stride
         widths, code = config.widths, 4 * config.widths[0]
         self.time = nn.Sequential(nn.Linear(code, code), nn.SiLU(), nn.Linear(code, code))
         size = text_width("unet3d", config.text, text)
@@ -78,6 +79,10 @@ class Unet3d(nn.Module):
 
     def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """(B, c, d, h, w), (B,) or scalar in [0, 1] -> velocity (B, c, d, h, w); ConfigError if the strides do not divide."""
+        return self.forward_hidden(noisy, time, condition)[0]
+
+    def forward_hidden(self, noisy: Tensor, time: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """As ``forward``, and the cells (B, d, h, w, C) of the lowest level, after its attention."""
         self._fits(noisy)
         time = time.expand(len(noisy)).float()
         dtype = self.exit.weight.dtype
@@ -93,10 +98,13 @@ class Unet3d(nn.Module):
             hidden = coarser(hidden)
         for block, attention in zip(self.middle, self.attention, strict=True):
             hidden = attention(block(hidden, code), *self._tokens(condition))
+        lowest = hidden
         for blocks, finer, beside in zip(reversed(self.up), reversed(self.finer), reversed(kept), strict=True):
             hidden = self._through(blocks, torch.cat((finer(hidden), beside), dim=1), code)
         out: Tensor = self.exit(F.silu(self.norm(hidden))).to(noisy.dtype)
-        return out if self.config.skip == "none" else corrected(out, noisy, time, self.config.latent_std)
+        if self.config.skip == "wiener":
+            out = corrected(out, noisy, time, self.config.latent_std)
+        return out, lowest.movedim(1, -1)
 
     def _through(self, blocks: Any, hidden: Tensor, code: Tensor) -> Tensor:
         for block in blocks:
