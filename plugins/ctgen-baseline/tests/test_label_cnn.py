@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from ctgen.bench.reading import load_protocol
 from ctgen.data.labels import LABELS
-from ctgen.errors import CheckpointError, ConfigError, MissingFileError
+from ctgen.errors import CheckpointError, ConfigError
 from ctgen.host import Host
 from ctgen.interfaces import HasLabels, HasText, PlaceClassifier, Sizes
 from ctgen.testing import MemorySource, check_classifier, check_feature_extractor, check_objective, phantom
@@ -178,13 +178,25 @@ def _turn(shape):
     return turn
 
 
-def test_without_trained_weights_it_says_so():
+def test_random_weights_measure_nothing():
     with pytest.raises(ConfigError, match="measure nothing"):
         HOST.configure("feature_extractor", "label-cnn", weights="random")
-    if not (Path(sys.modules[LabelCnn.__module__].__file__).parent / "weights" / "mini" / "label_cnn.safetensors").is_file():
-        with pytest.raises(MissingFileError, match="label-cnn: no mini weights are shipped") as caught:
-            HOST.create("feature_extractor", "label-cnn")
-        assert "recipes/mini/labels.yaml" in caught.value.hint
+
+
+def test_the_shipped_weights_find_what_simulated_chests_have():
+    """Cases that nothing was trained on: an effusion and a large heart are always scored above their absence."""
+    data = HOST.create(
+        "dataset", "atlas-thorax", cases=10, seed=90211, valid_fraction=0, kinds=["pleural_effusion", "cardiomegaly"]
+    )
+    extractor = HOST.create("feature_extractor", "label-cnn")
+    assert extractor.weights.label == "MINI"
+    cases = [data[index] for index in range(len(data))]
+    scores = [extractor.labels(case.volume) for case in cases]
+    for label in ("Pleural effusion", "Cardiomegaly"):
+        present = [score[label] for score, case in zip(scores, cases, strict=True) if case.labels[label]]
+        absent = [score[label] for score, case in zip(scores, cases, strict=True) if not case.labels[label]]
+        assert present and absent, "the seed must give both"
+        assert min(present) > max(absent), label
 
 
 def test_the_protocol_asks_it_for_labels():
