@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 
 from ctgen.testing import phantom
 from ctgen.volume import Volume
@@ -144,3 +148,15 @@ def test_a_recipe_finds_its_run(world):
     done = ctgen(world, "generate", "recipe.yaml", "--report", "Nodule.", "--slices", "4", "-o", "by-recipe.nii.gz")
     assert done.returncode == 0, done.stderr
     assert read_volume(world / "by-recipe.nii.gz").shape == (4, 16, 16)
+
+
+def test_eight_reports_become_one_sheet(world):
+    script = Path(__file__).parents[2] / "benchmarks" / "eight_reports.py"
+    command = [sys.executable, str(script), "runs/tiny", "sheet.png", "--seed", "3", "--slices", "6", "--keep", "eight"]
+    done = subprocess.run(command, cwd=world, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(list((world / "eight").glob("*.nii.gz"))) == 8
+    with Image.open(world / "sheet.png") as picture:
+        assert picture.width > 8 * 100
+    table = (world / "sheet.md").read_text(encoding="utf-8")
+    assert "runs/tiny, seed 3" in table and "| emphysema | Emphysema | " in table
