@@ -29,7 +29,7 @@ name: memory
 data: {{use: folder, root: {root}, default_report: "Normal chest.", valid_fraction: 0}}
 prepare: {{size: {size}, spacing_mm: {spacing}}}
 autoencoder: {{use: flux-vae, architecture: mini, weights: mini}}
-text_encoder: {{use: ct-clip, layers: 3, width: 128, heads: 4, feed_forward: 512, max_tokens: 256, vocabulary: mini,
+text_encoder: {{use: ct-clip, layers: 3, width: 128, heads: 4, feed_forward: 512, max_tokens: 384, vocabulary: mini,
   weights: mini}}
 backbone: {{use: stdit, layers: 6, width: 192, heads: 6, weights: random}}
 encode: {{check_cases: 1}}

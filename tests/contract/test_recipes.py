@@ -23,7 +23,7 @@ def test_is_valid_and_repeats_itself(path: Path, tmp_path: Path) -> None:
 
 
 def test_all_recipes_were_found() -> None:
-    assert {"ctflow.yaml", "ctflow-ct-rate.yaml", "vae.yaml", "text.yaml", "backbone.yaml"} <= {path.name for path in RECIPES}
+    assert {"ctflow.yaml", "ctflow-ct-rate.yaml", "vae.yaml", "clip.yaml", "backbone.yaml"} <= {path.name for path in RECIPES}
 
 
 def test_the_full_scale_stops_before_any_work(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class CtClipConfig(ComponentConfig):
     width: PositiveInt = 128
     heads: PositiveInt = 4
     feed_forward: PositiveInt = 512
-    max_tokens: Annotated[int, Field(ge=8)] = 256
+    max_tokens: Annotated[int, Field(ge=8)] = 384
     """Longer prompts are cut here, and counted; also the number of positions, unless ``positions`` says otherwise."""
     positions: PositiveInt | None = None
     """Size of the position table; None: max_tokens."""

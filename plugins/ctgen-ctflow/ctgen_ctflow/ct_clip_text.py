@@ -21,7 +21,7 @@ from ctgen_ctflow.prompt_template import render
 from ctgen_ctflow.wordpiece import TextCounts, WordPiece
 
 _MINI = Path(__file__).parent / "weights" / "mini"
-SHIPPED = {"mini": _MINI / "ct_clip.safetensors"}
+SHIPPED = {"mini": ct_clip_layout.MINI_PAIR}
 SHIPPED_VOCABULARY = {"mini": _MINI / "vocab.txt"}
 
 

@@ -70,6 +70,18 @@ def ctgen_register(registrar: Registrar) -> None:
         resource="presets/ctflow-mini.yaml",
         summary="CTFlow at mini scale, with the shipped weights",
     )
+    registrar.preset(
+        "ctflow-plus",
+        package="ctgen_ctflow",
+        resource="presets/ctflow-plus.yaml",
+        summary="CTFlow's size with what helped at mini scale; untrained",
+    )
+    registrar.preset(
+        "ctflow-plus-mini",
+        package="ctgen_ctflow",
+        resource="presets/ctflow-plus-mini.yaml",
+        summary="mini CTFlow in long blocks, with guidance, in fewer steps",
+    )
 
 
 @hookimpl

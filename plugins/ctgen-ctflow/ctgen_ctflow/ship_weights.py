@@ -10,12 +10,12 @@ only if the component of the stage's own recipe loads the result.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from ctgen_ctflow.stdit import Stdit
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Shipped:
     """What was written; ``error`` is the largest absolute rounding error, of a value in the tensor ``where``."""
 
@@ -175,7 +175,7 @@ def _same_training(done: Recipe, named: Recipe, section: str, path: Path) -> Non
     differences: list[str] = []
     for part in ("data", "prepare", section, "objective", "schedule", "rollout", "train"):
         mine, other = (getattr(recipe, part) for recipe in (done, named))
-        ours, theirs = ({} if one is None else one.identity() for one in (mine, other))
+        ours, theirs = ({} if one is None else _identity(one) for one in (mine, other))
         differences += [
             f"{part}.{key}: trained with {ours.get(key)!r}, recipe says {theirs.get(key)!r}"
             for key in sorted(ours.keys() | theirs.keys())
@@ -183,6 +183,15 @@ def _same_training(done: Recipe, named: Recipe, section: str, path: Path) -> Non
         ]
     if differences:
         raise ConfigError(f"{path} is not what was trained:\n  " + "\n  ".join(differences))
+
+
+def _identity(part: Any) -> dict[str, Any]:
+    """As if from random weights: where a training started from is the card's to say, and may change what "auto" stands for."""
+    config = getattr(part, "config", None)
+    if config is not None and hasattr(config, "weights"):
+        part = dataclasses.replace(part, config=config.model_copy(update={"weights": "random"}))
+    identity: dict[str, Any] = part.identity()
+    return identity
 
 
 def _attribution(recipe: Recipe) -> str:

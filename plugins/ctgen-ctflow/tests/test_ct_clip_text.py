@@ -132,7 +132,7 @@ def test_the_committed_vocabulary_is_the_built_one() -> None:
 
 
 def test_simulated_reports_are_made_of_whole_words() -> None:
-    # The findings of recipes/mini/text.yaml; the shipped encoder has not learned of the others.
+    # those of the mini recipes
     kinds = ("pleural_effusion", "cardiomegaly", "lung_nodule", "consolidation", "emphysema")
     config = AtlasThoraxConfig(
         cases=5, seed=5, size=(12, 16, 16), spacing_mm=(20.0, 20.0, 20.0), kinds=kinds, nodule_kinds=("solid",)
@@ -181,7 +181,7 @@ def test_output_is_the_vector_or_the_tokens_or_both() -> None:
     assert vector.text == TextSpec(32, 1, 32)
     found = tokens.encode(asked)
     assert torch.equal(found.tokens, expected.tokens) and found.pooled is None
-    assert tokens.text == TextSpec(32, 256, None)
+    assert tokens.text == TextSpec(32, 384, None)
     for encoder in (both, vector, tokens):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TruncationWarning)
@@ -203,7 +203,7 @@ def test_latents_are_those_of_ct_clip(published: CtClipText, clip_folder: Path) 
 def test_the_shipped_weights_have_the_names_that_they_were_trained_with() -> None:
     names = CtClipText(CtClipConfig()).state_dict().keys()
     with safe_open(SHIPPED["mini"], framework="pt") as stored:
-        assert names == set(stored.keys())
+        assert names < set(stored.keys()), "the image tower and the projections are there beside them"
     assert all(name.startswith("text_transformer.") for name in names)
 
 

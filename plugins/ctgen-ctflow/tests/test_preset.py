@@ -6,6 +6,8 @@ import pytest
 from ctgen_ctflow.configs import SIZES
 
 from ctgen import Host, load_recipe
+from ctgen.recipe import Recipe
+from ctgen.sample.guidance import Guidance
 
 
 def test_the_ct_rate_recipe_says_what_the_preset_says(tmp_path: Path) -> None:
@@ -37,3 +39,27 @@ def test_the_preset_is_the_published_model(tmp_path: Path) -> None:
     assert (sizes.latent.channels, sizes.grid, sizes.block) == (16, (256, 32, 32), 16)
     assert (sizes.text.width, sizes.text.pooled_width, sizes.text.max_tokens) == (768, 768, 512)
     assert recipe.train.decay == "inverse-sqrt" and recipe.sample.steps == 200 and recipe.sample.length == "model"
+
+
+def evaluations(recipe: Recipe, depth: int) -> int:
+    """Of the network, for a volume of ``depth`` latent slices."""
+    use, sample, rollout = recipe.use("schedule"), recipe.sample, recipe.rollout.config
+    schedule = recipe.host.build("schedule", use.name, use.config)
+    guidance = Guidance(sample.guidance, sample.guidance_interval, sample.guidance_method)
+    times = schedule.sampling_times(sample.steps, 0)[:-1].tolist()
+    assert sample.solver == "euler"
+    return -(-depth // rollout.step) * sum(1 + guidance.applies(time) for time in times)
+
+
+def test_plus_makes_a_volume_with_a_quarter_of_the_evaluations_and_the_same_weights(tmp_path: Path) -> None:
+    recipes = []
+    for name in ("ctflow-mini", "ctflow-plus-mini"):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(f"extends: preset:{name}\n", encoding="utf-8")
+        recipes.append(load_recipe(file, host=Host.discover()))
+    plain, plus = recipes
+    assert evaluations(plain, 96) == 150
+    assert evaluations(plus, 96) <= 150 / 4
+    for section in ("autoencoder", "text_encoder", "backbone", "schedule"):
+        assert plain.use(section) == plus.use(section), section
+    assert set(plus.rollout.config.train_blocks) >= {plain.rollout.config.block, plus.rollout.config.block}

@@ -108,7 +108,7 @@ def test_a_training_checkpoint(tmp_path: Path) -> None:
     [
         ("stdit.safetensors", "STDiT in ctgen's layout", "backbone", "stdit"),
         ("flux-vae.safetensors", "FLUX autoencoder in ctgen's layout", "autoencoder", "flux-vae"),
-        ("ct_clip.safetensors", "CT-CLIP, text tower", "text_encoder", "ct-clip"),
+        ("ct_clip_pair.safetensors", "CT-CLIP, both towers", "text_encoder", "ct-clip"),
     ],
 )
 def test_shipped_weights(file: str, kind: str, section: str, use: str) -> None:

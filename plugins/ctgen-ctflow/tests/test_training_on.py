@@ -17,7 +17,7 @@ from ctgen.stages.components import build_components
 from ctgen.testing import MemorySource
 from ctgen.train.batches import generator_for
 
-CASES, STEPS, BATCHES = 3, 12, 4
+CASES, STEPS, BATCHES = 3, 20, 4
 
 
 class Chests(MemorySource):
@@ -58,8 +58,8 @@ def test_a_few_steps_lower_the_loss_and_leave_the_sample_valid(tmp_path: Path) -
         return float(torch.stack(losses).mean())
 
     before = loss()
-    assert before < 0.6  # 0.27; 1.5 with random weights
-    optimiser = torch.optim.AdamW([one for one in backbone.parameters() if one.requires_grad], lr=2e-4)
+    assert before < 0.6  # 0.21; 1.5 with random weights
+    optimiser = torch.optim.AdamW([one for one in backbone.parameters() if one.requires_grad], lr=5e-5)
     for step in range(STEPS):
         backbone.train()
         optimiser.zero_grad()
