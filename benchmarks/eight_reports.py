@@ -3,9 +3,9 @@
     python benchmarks/eight_reports.py preset:ctflow-plus sheet.png [--seed 0] [--keep FOLDER]
 
 Nothing is chosen: every report has one draw, with the seed that is given. Below each report stand three axial slices, low to
-high, and a coronal one, as a radiologist looks at them (the patient's right on the left). The table, printed and written beside
-the picture as .md, has label-cnn's score of the label asked for beside its score in the volume of the normal report. label-cnn
-never read a report; it knows no sides and sees no nodules: those are for the reader's eye.
+high, and a coronal one, as a radiologist looks at them (the patient's right on the left). The table that is printed has
+label-cnn's score of the label asked for beside its score in the volume of the normal report. label-cnn never read a report; it
+knows no sides and sees no nodules: those are for the reader's eye.
 """
 
 from __future__ import annotations
@@ -117,9 +117,7 @@ def main() -> None:
         volumes = generate(arguments.model, arguments.seed, folder, options)
         draw(volumes, arguments.target)
         found = table(volumes)
-    head = f"{arguments.model}, seed {arguments.seed}; label-cnn's scores\n\n"
-    arguments.target.with_suffix(".md").write_text(head + found, encoding="utf-8")
-    print(f"{arguments.target}\n{found}", end="")
+    print(f"{arguments.target}: {arguments.model}, seed {arguments.seed}; label-cnn's scores\n\n{found}", end="")
 
 
 if __name__ == "__main__":
