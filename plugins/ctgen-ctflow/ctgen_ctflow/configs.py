@@ -131,7 +131,7 @@ class SliceBlocksConfig(ComponentConfig):
     """Latent slices that are generated at a time."""
     train_blocks: tuple[PositiveInt, ...] = ()
     """Training cuts blocks of these lengths, one of them drawn for each batch, which has the more blocks the shorter they are
-    (batch x block slices, as near as may be). Weights so trained make blocks of any of them. None: ``block`` alone."""
+    (batch x block slices, as near as may be). Weights so trained make blocks of any of them. Empty: ``block`` alone."""
     context: PositiveInt | None = None
     """Latent slices below the block that condition it; None: as many as the block has."""
     overlap: Annotated[int, Field(ge=0)] = 0
