@@ -77,8 +77,11 @@ def ship(
     if sha256_of(source) != summary["weights_sha256"]:
         raise CheckpointError(f"{source} has changed since it was trained: its SHA-256 is not that of summary.json")
     recipe = load_recipe(stage / "recipe.yaml")
+    name = recipe.name
     if recipe_path is not None:
-        _same_training(recipe, load_recipe(recipe_path), section, recipe_path)
+        named = load_recipe(recipe_path)
+        _same_training(recipe, named, section, recipe_path)
+        name = named.name
     if not attribution:
         attribution = _attribution(recipe)
     component = _component(recipe, section, "random")
@@ -87,7 +90,7 @@ def ship(
     state, error, where, relative = _halved(load_file(str(source)), component, DTYPES[dtype])
     facts = {
         "component": json.dumps(getattr(recipe, section).identity(), sort_keys=True),
-        "recipe": recipe.name,
+        "recipe": name,
         "recipe_hash": recipe_hash(recipe),
         "stage_fingerprint": str(record["fingerprint"]),
         "steps": str(summary["steps"]),
