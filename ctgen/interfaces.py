@@ -327,8 +327,8 @@ class PlaceClassifier(Classifier, Protocol):
 class Backbone(Protocol):
     """An ``nn.Module``; ``target(config, *, latent, text)`` builds it.
 
-    May also have ``fit_texts(texts)``, called once before training with the TextFeatures (batch of 1 each) of reports that it
-    will see, for what it wants to know of them all; also when a training is resumed.
+    May also have ``fit_texts(texts)``, called once before training with an iterator over the TextFeatures (batch of 1 each)
+    of reports that it will see, for what it wants to know of them all; also when a training is resumed.
     """
 
     predicts: Predicts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ class Whitening(nn.Module):
             self.mean.copy_(vectors.mean(0))
             self.matrix.copy_(matrix * power.rsqrt())
 
-    def fit_texts(self, texts: Sequence[TextFeatures], use: TextUse) -> None:
+    def fit_texts(self, texts: Iterable[TextFeatures], use: TextUse) -> None:
         """``fit`` to their pooled vectors or to their tokens. What was fitted before stays as it is."""
         if self.fitted:
             return

@@ -8,22 +8,15 @@ import torch
 from torch import Tensor
 
 from ctgen.data.labels import LABELS
-from ctgen.errors import DataError
 from ctgen.interfaces import TokenGrid, TrainingSource
-from ctgen.train.places import holding
-
-LOOKED_AT = 256
-"""Cases among which one with masks must be."""
+from ctgen.train.places import LOOKED_AT, holding, no_masks
 
 
 def check_masks(source: TrainingSource) -> None:
-    """DataError if the data set gives no masks."""
+    """DataError if none of the first cases has masks; without reading one."""
     looked = min(len(source.ids), LOOKED_AT)
     if not any("masks" in source.record(index) for index in range(looked)):
-        raise DataError(
-            f"objective.finding_share is set, but none of the first {looked} cases has masks",
-            hint="the data set must give them, such as data: {use: atlas-thorax, masks: true}; or set finding_share: 0",
-        )
+        raise no_masks("finding_share", looked)
 
 
 def finding_weights(

@@ -51,7 +51,8 @@ class LatentFlow:
             self.extra.measure(source)
         fit_texts = getattr(self.model, "fit_texts", None)
         if fit_texts is not None:
-            fit_texts([source.text(index) for index in range(min(len(source.ids), FITTED))])
+            # read only as far as the backbone wants to know them
+            fit_texts(source.text(index) for index in range(min(len(source.ids), FITTED)))
 
     def markers(self, height: int, width: int) -> Markers:
         """Markers for latents of ``height`` x ``width`` cells."""

@@ -112,11 +112,16 @@ def shares_of_parts(source: TrainingSource, grids: Sequence[TokenGrid], *, optio
                 share += held.float().flatten(0, 2).mean(0)
             looked += 1
     if not looked:
-        raise DataError(
-            f"objective.{option} is set, but none of the first {min(len(source.ids), LOOKED_AT)} cases has masks",
-            hint=f"the data set must give them, such as data: {{use: atlas-thorax, masks: true}}; or set {option}: 0",
-        )
+        raise no_masks(option, min(len(source.ids), LOOKED_AT))
     return [share / looked for share in shares]
+
+
+def no_masks(option: str, looked: int) -> DataError:
+    """What to say of an objective's ``option`` that needs masks, if none of the first ``looked`` cases has any."""
+    return DataError(
+        f"objective.{option} is set, but none of the first {looked} cases has masks",
+        hint=f"the data set must give them, such as data: {{use: atlas-thorax, masks: true}}; or set {option}: 0",
+    )
 
 
 def holding(bits: NDArray[np.int32], grids: Sequence[TokenGrid]) -> list[Tensor]:

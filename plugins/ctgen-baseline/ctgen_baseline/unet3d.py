@@ -6,7 +6,7 @@ Channels are B c d h w as in ctgen.interfaces; C is a level's width, E the width
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class Unet3d(nn.Module):
             self._load(path)
         self.weights = info(config.weights, path)
 
-    def fit_texts(self, texts: Sequence[TextFeatures]) -> None:
+    def fit_texts(self, texts: Iterable[TextFeatures]) -> None:
         """Called once before training with reports that it will see. Whitening that was fitted before stays as it is."""
         if self.whitening is not None:
             self.whitening.fit_texts(texts, self.config.text)

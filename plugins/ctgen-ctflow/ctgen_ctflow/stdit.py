@@ -7,7 +7,7 @@ Module names follow the released checkpoint. Positions are computed, so any bloc
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -133,7 +133,7 @@ class Stdit(nn.Module):
         if self.detail is not None:
             self.detail.start_closed()
 
-    def fit_texts(self, texts: Sequence[TextFeatures]) -> None:
+    def fit_texts(self, texts: Iterable[TextFeatures]) -> None:
         """Called once before training with reports that it will see. Whitening that was fitted before stays as it is."""
         if self.y_embedder.whitening is not None:
             self.y_embedder.whitening.fit_texts(texts, self.config.text)
