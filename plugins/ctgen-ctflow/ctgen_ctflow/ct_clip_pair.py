@@ -25,6 +25,8 @@ from ctgen_ctflow.prompt_template import render
 SHIPPED = {"mini": ct_clip_layout.MINI_PAIR}
 FIRST_SCALE = 1 / 0.07
 """Of a random network's cosines (CLIP's)."""
+FIRST_PROJECTION = 0.1
+"""Times what is usual, of volumes that are pooled by places."""
 
 
 class CtClipPair(CtClipText):
@@ -39,6 +41,10 @@ class CtClipPair(CtClipText):
         self.image = config.image.sizes()
         self.image_transformer = CtVit(self.image)
         self.to_image_latent = nn.Linear(self.image.pooled, self._latent, bias=False)
+        if self.image.pool == "places":
+            # cosines do not see the scale: what is learned then soon outweighs what was drawn
+            with torch.no_grad():
+                self.to_image_latent.weight.mul_(FIRST_PROJECTION)
         self.temperature = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         if path is not None:
             self.skipped = ct_clip_weights.load_text(self, path, config.heads)
@@ -93,7 +99,7 @@ class CtClipPair(CtClipText):
 
     @property
     def pools_levels(self) -> bool:
-        return self.image.pool == "levels+max"
+        return self.image.pool in ("levels+max", "places")
 
     def lock_text(self) -> None:
         self.text_transformer.requires_grad_(False)

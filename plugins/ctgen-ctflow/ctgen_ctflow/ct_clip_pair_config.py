@@ -53,9 +53,11 @@ class ImageTowerConfig(ComponentConfig):
     """Convolutions of stride 1, each added to what it reads, after each of the stem's but the first."""
     quantised: bool = True
     """Tokens are rows of a codebook. Training needs gradients, and therefore false."""
-    pool: Literal["slices", "slices+max", "levels+max"] = "slices"
+    pool: Literal["slices", "slices+max", "levels+max", "places"] = "slices"
     """The mean along the slices; or with it the maximum over all tokens; or also those of what each of the stem's convolutions
-    after the first makes, for findings that are smaller than a patch."""
+    after the first makes, for findings that are smaller than a patch. "places": at these levels, each of which hears from the
+    coarser ones, maxima and means over all and over quarters: fewer numbers than the mean at each place of a slice, which a
+    thousand scans are too few for."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -65,8 +67,12 @@ class ImageTowerConfig(ComponentConfig):
                 raise ValueError(f"{name} {getattr(self, name)} is not a multiple of the stem's stride {step}")
         if self.stem_first_residuals and (not self.stem or self.stem_start != 2):
             raise ValueError("stem_first_residuals need a stem that starts with stride 2")
+        if self.pool == "places" and not self.stem:
+            raise ValueError("pool: places needs a stem, whose convolutions see what is smaller than a patch")
         if self.slices % self.patch_slices:
             raise ValueError(f"patch_slices {self.patch_slices} does not divide slices {self.slices}")
+        if self.pool == "places" and (self.grid < 2 or self.slices < 2 * self.patch_slices):
+            raise ValueError("pool: places needs two patches or more along slices and in plane, to tell quarters")
         for low, high in self.windows:
             if not -1000 <= low < high <= 1000:
                 raise ValueError(f"a window lies in -1000 .. 1000 HU, low before high, not [{low:g}, {high:g}]")

@@ -58,9 +58,10 @@ class ImageSizes:
     """Convolutions of stride 1, each added to what it reads, after each of the stem's but the first."""
     quantised: bool = True
     """False, which is not CT-CLIP's: tokens are as the transformers leave them, and gradients reach them."""
-    pool: Literal["slices", "slices+max", "levels+max"] = "slices"
+    pool: Literal["slices", "slices+max", "levels+max", "places"] = "slices"
     """How tokens become one vector: the mean along the slices; or, which is not CT-CLIP's, with it the maximum over all; or the
-    maxima of what the stem's convolutions after the first make as well."""
+    maxima of what the stem's convolutions after the first make as well; or, at each of these levels, the maximum over all and
+    the maximum and the mean of each quarter (upper or lower, left or right), when every level has heard from coarser ones."""
 
     @property
     def pixels(self) -> int:
@@ -87,8 +88,10 @@ class ImageSizes:
     @property
     def pooled(self) -> int:
         """Width of what is projected to the common space."""
-        maxima = {"slices": 0, "slices+max": self.width, "levels+max": self.width + sum(self.stem[1:])}
-        return self.grid**2 * self.width + maxima[self.pool]
+        levels = self.width + sum(self.stem[1:])
+        if self.pool == "places":
+            return 9 * levels
+        return self.grid**2 * self.width + {"slices": 0, "slices+max": self.width, "levels+max": levels}[self.pool]
 
 
 @dataclass(frozen=True)

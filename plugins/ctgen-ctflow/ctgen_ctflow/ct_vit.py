@@ -38,6 +38,9 @@ class CtVit(nn.Module):
         self.position_bias = PositionBias(sizes.width, sizes.heads)
         self.spatial = Transformer(sizes, sizes.spatial_layers)
         self.temporal = Transformer(sizes, sizes.temporal_layers)
+        self.finer = nn.ModuleList()
+        if sizes.pool == "places":
+            self.finer.extend(nn.Linear(coarse, fine) for fine, coarse in pairwise((*sizes.stem[1:], sizes.width)))
         if sizes.quantised:
             self.codebook = nn.Parameter(torch.randn(sizes.codes, sizes.width), requires_grad=False)
 
@@ -52,6 +55,9 @@ class CtVit(nn.Module):
         """One vector (B, ``sizes.pooled``) of what ``levels`` gives, and that, its tokens quantised."""
         *inner, tokens = self.levels(volume)
         tokens = self.quantise(tokens)
+        if self.sizes.pool == "places":
+            levels = [*self._heard(inner, tokens), tokens]
+            return torch.cat([part for level in levels for part in _quarters(level)], dim=1), levels
         maxima = {"slices": [], "slices+max": [tokens], "levels+max": [tokens, *inner]}[self.sizes.pool]
         parts = [tokens.mean(dim=1).flatten(1), *(level.flatten(1, 3).amax(dim=1) for level in maxima)]
         return torch.cat(parts, dim=1), [*inner, tokens]
@@ -75,6 +81,18 @@ class CtVit(nn.Module):
         # windows alone are no level, and neither is the first convolution
         return [*(level.permute(0, 2, 3, 4, 1) for level in inner[1:]), tokens]
 
+    def _heard(self, inner: list[Tensor], tokens: Tensor) -> list[Tensor]:
+        """The stem's levels, each with what the next coarser one says of the same place: a speck of calcium alone does not show
+        which vessel it is in."""
+        coarse, heard = tokens, []
+        for fine, says in zip(reversed(inner), reversed(self.finer), strict=True):
+            said = says(coarse)
+            for axis in (1, 2, 3):
+                said = said.repeat_interleave(fine.shape[axis] // said.shape[axis], dim=axis)
+            coarse = fine + said
+            heard.append(coarse)
+        return heard[::-1]
+
     def codes(self, tokens: Tensor) -> Tensor:
         """(..., C) -> (...) int64: the nearest row by cosine, in float32 whatever the network runs in."""
         with torch.autocast(tokens.device.type, enabled=False):
@@ -90,6 +108,13 @@ class CtVit(nn.Module):
             raise ValueError(f"expected (B, 1, D, {size.pixels}, {size.pixels}), not {tuple(volume.shape)}")
         if not volume.shape[2] or volume.shape[2] % size.patch_slices:
             raise ValueError(f"{volume.shape[2]} slices are not a multiple of {size.patch_slices}")
+
+
+def _quarters(level: Tensor) -> list[Tensor]:
+    """(B, T, X, Y, C) -> the maximum over all, and maximum and mean of each quarter along T and X, (B, C) each."""
+    parts = [part for half in level.chunk(2, dim=1) for part in half.chunk(2, dim=2)]
+    maxima = [part.flatten(1, 3).amax(1) for part in parts]
+    return [torch.stack(maxima).amax(0), *maxima, *(part.flatten(1, 3).float().mean(1).to(part.dtype) for part in parts)]
 
 
 class Stem(nn.Module):

@@ -158,6 +158,31 @@ def test_maxima_of_every_level_of_the_stem_go_into_the_vector():
         ImageTowerConfig(stem=(4, 8), stem_start=4, stem_first_residuals=1)
 
 
+def test_places_are_pooled_by_quarters_and_hear_from_coarser_levels():
+    model = build(pool="places", stem=(5, 6, 7), patch=8, patch_slices=8, grid=2)
+    assert model.pools_levels
+    tower, volume = model.image_transformer, torch.randn(1, 1, 16, 16, 16)
+    vector, levels = tower.embed(volume)
+    assert vector.shape == (1, model.image.pooled) == (1, 9 * (16 + 6 + 7))
+    finest, quarter = levels[0], levels[0][:, 2:, :2]
+    parts = vector[0, : 9 * 6].reshape(9, 6)
+    assert torch.equal(parts[0], finest.flatten(1, 3).amax(1)[0])
+    # maxima of the quarters, lower slices first, then along x; their means in the same order
+    assert torch.equal(parts[3], quarter.flatten(1, 3).amax(1)[0])
+    assert torch.allclose(parts[7], quarter.flatten(1, 3).mean(1)[0], atol=1e-6)
+    coarse = tower.finer[1](levels[2])[0, 0, 1, 0]
+    assert torch.allclose(levels[1][0, 0, 1, 0], tower.levels(volume)[1][0, 0, 1, 0] + coarse, atol=1e-6)
+    with torch.no_grad():
+        for says in tower.finer:
+            says.weight.zero_()
+            says.bias.zero_()
+    assert all(torch.equal(mute, own) for mute, own in zip(tower.embed(volume)[1], tower.levels(volume), strict=True))
+    with pytest.raises(ValidationError, match="needs a stem"):
+        ImageTowerConfig(pool="places")
+    with pytest.raises(ValidationError, match="to tell quarters"):
+        ImageTowerConfig(pool="places", stem=(4, 8), grid=1)
+
+
 def test_cells_are_a_convolution_that_does_not_overlap():
     model = build(stem_start=4)
     stem = model.image_transformer.stem
