@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -21,6 +22,8 @@ PANEL_INCHES = 2.3
 SLICES = 4
 GAP, LABEL, HEADER, TITLE, FOOT = 0.06, 0.62, 0.46, 0.34, 0.24
 """Inches: between panels; row labels; column captions; title; legend."""
+TITLE_LINE, TITLE_LETTER, TITLE_LINES = 0.17, 0.095, 3
+"""Inches of each further line of the title and of a wide letter in it; lines at most."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,7 @@ def overview(
         ("coronal\n40% to\n60%", [_Cell(coronal(volume, depth), seams) for depth in (0.4, 0.5, 0.6)]),
         ("sagittal\n30% to\n70%", [_Cell(sagittal(volume, side), seams) for side in (0.3, 0.5, 0.7)]),
     ]
-    return save_png(
-        _grid(rows, [], window, "   ".join(text for text in (title, _size_text(volume)) if text), bool(seams)), path
-    )
+    return save_png(_grid(rows, [], window, title, bool(seams), _size_text(volume)), path)
 
 
 def _grid(
@@ -88,6 +89,7 @@ def _grid(
     window: str | tuple[float, float],
     title: str,
     marked: bool,
+    detail: str = "",
 ) -> Figure:
     """Rows are as high as their tallest plane in mm, all columns as wide as the widest plane, so that scales are equal."""
     columns = max(len(cells) for _, cells in rows)
@@ -95,12 +97,13 @@ def _grid(
     heights_mm = [max(cell.plane.size_mm[0] for cell in cells) for _, cells in rows]
     inches_per_mm = PANEL_INCHES / width_mm
     heights = [height * inches_per_mm for height in heights_mm]
-    top = (TITLE if title else GAP) + (HEADER if captions else 0.0)
     width = LABEL + columns * (PANEL_INCHES + GAP)
+    lines = wrap(title, int((width - 2 * GAP) / TITLE_LETTER), max_lines=TITLE_LINES, placeholder=" …")
+    top = (TITLE + TITLE_LINE * (len(lines) - 1) if lines else GAP) + (HEADER if captions else 0.0)
     height = top + sum(heights) + GAP * len(rows) + FOOT
     figure = black_figure(width, height)
-    if title:
-        figure.text(GAP / width, 1 - 0.09 / height, title, color=BRIGHT, fontsize=10, weight="bold", va="top")
+    if lines:
+        figure.text(GAP / width, 1 - 0.09 / height, "\n".join(lines), color=BRIGHT, fontsize=10, weight="bold", va="top")
     for index, (caption, detail) in enumerate(captions):
         x = (LABEL + index * (PANEL_INCHES + GAP) + PANEL_INCHES / 2) / width
         figure.text(x, 1 - (top - 0.24) / height, caption, color=BRIGHT, fontsize=9.5, weight="bold", ha="center", va="bottom")
@@ -116,7 +119,7 @@ def _grid(
             axes = figure.add_axes((x / width, y / height, PANEL_INCHES / width, row_height / height))
             _draw(axes, cell, width_mm, row_mm, window, letters=index == 0)
         y -= GAP
-    legend = _legend(window, marked)
+    legend = "   ".join(text for text in (_legend(window, marked), detail) if text)
     figure.text((LABEL + GAP) / width, 0.07 / height, legend, color=DIM, fontsize=7, va="bottom")
     bar = 100 * inches_per_mm
     axes = figure.add_axes(((width - GAP - bar) / width, 0.06 / height, bar / width, 0.03 / height))

@@ -219,7 +219,7 @@ def _write(context: Context, exporter: Exporter, job: Job, seed: int, generated:
             if scan is not None:
                 facts[name] = {"file": scan.meta["source"], "sha256": job.asked[name]}
         write_json(job.json, facts)
-        overview(volume, job.png, title=job.request.report.findings[:110], boundaries=generated.boundaries)
+        overview(volume, job.png, title=job.request.report.findings, boundaries=generated.boundaries)
         written.replace(job.path)
 
 

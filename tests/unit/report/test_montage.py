@@ -99,6 +99,20 @@ def test_the_same_content_is_the_same_file_and_nothing_else_is_left(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
+def test_a_long_report_is_broken_into_lines_that_fit(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("ctgen.report.montage.save_png", lambda figure, path: figures.append(figure))
+    overview(marked(), tmp_path / "a.png", title="Moderate mediastinal lymphadenopathy, maximum 12 mm. " * 20)
+    overview(marked(), tmp_path / "b.png", title="Normal.")
+    long, short = figures
+    title = long.texts[0]
+    right = title.get_window_extent().x1
+    assert title.get_text().count("\n") == 2 and title.get_text().endswith("…")
+    assert right <= long.bbox.width
+    assert long.bbox.height > short.bbox.height and short.texts[0].get_text() == "Normal."
+    assert any("voxels" in text.get_text() for text in long.texts)
+
+
 def test_no_volume_is_an_error(tmp_path):
     with pytest.raises(DataError, match="at least one"):
         montage([], tmp_path / "m.png")
