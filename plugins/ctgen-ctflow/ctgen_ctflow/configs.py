@@ -64,6 +64,9 @@ class StditConfig(ComponentConfig):
     (arXiv 2206.00364), so that a short training starts from something sensible. The paper has "none"."""
     latent_std: tuple[Annotated[float, Field(gt=0.0)], ...] = (1.0,)
     """For the wiener skip: standard deviation of the finalised latent, one number or one per channel."""
+    target: Literal["velocity", "clean"] = "velocity"
+    """What the network makes. "clean": the latent without noise, from which the velocity follows; its error is still what
+    training makes small (JiT, arXiv 2511.13720). The paper has "velocity"."""
     detail: Annotated[int, Field(ge=0)] = 0
     """Channels of three-dimensional convolutions after the transformer, which make neighbouring patches agree; 0: none, as in
     the paper."""
@@ -94,6 +97,8 @@ class StditConfig(ComponentConfig):
             raise ValueError(f"heads {self.heads} does not divide width {self.width}")
         if self.width % 4:
             raise ValueError(f"width {self.width} is not a multiple of 4 (two position axes, sine and cosine)")
+        if self.target == "clean" and self.skip == "wiener":
+            raise ValueError("target: clean and skip: wiener are two answers to one question; write skip: none")
         return self
 
     def identity(self) -> dict[str, Any]:

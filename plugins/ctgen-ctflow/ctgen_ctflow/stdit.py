@@ -38,6 +38,8 @@ SHIPPED = {"mini": Path(__file__).parent / "weights" / "mini" / "stdit.safetenso
 
 LEVEL_FACTOR = 1000.0
 """Levels are of the order of 1, sinusoids tell apart numbers that differ by 1."""
+SMALLEST_TIME = 0.05
+"""Where the network makes the clean latent: errors of it are divided by the time, and below this are not blown up further."""
 
 
 class Stdit(nn.Module):
@@ -149,6 +151,9 @@ class Stdit(nn.Module):
         out, hidden = self._through(x, time, y, mask, condition.position, condition.context_level)
         if self.config.skip == "wiener":
             out = corrected(out, noisy, time, self.config.latent_std)
+        if self.config.target == "clean":
+            t = time.expand(len(noisy)).float().clamp_min(SMALLEST_TIME).view(-1, 1, 1, 1, 1)
+            out = ((noisy.float() - out.float()) / t).to(out.dtype)
         return out, hidden
 
     def velocity(

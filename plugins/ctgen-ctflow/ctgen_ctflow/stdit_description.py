@@ -21,7 +21,7 @@ OWN = "stdit"
 FIELDS = (
     *("layers", "width", "heads", "patch", "mlp_ratio", "attention_transpose", "text", "position_input", "context_level_input"),
     *("temporal_norm", "text_whitening", "text_modulation"),
-    *("time_factor", "skip", "latent_std", "detail"),
+    *("time_factor", "skip", "latent_std", "target", "detail"),
 )
 """Fields of the config that the weights were trained with and cannot do without."""
 
@@ -76,7 +76,9 @@ def own_description(metadata: Mapping[str, str]) -> Description:
         found.pop("latent_std", None)
     if found:
         # files from before there was the choice do not name it
-        found = {name: False for name in ("temporal_norm", "text_whitening", "text_modulation")} | found
+        found = (
+            {name: False for name in ("temporal_norm", "text_whitening", "text_modulation")} | {"target": "velocity"} | found
+        )
     return Description(found, "the file says so" if found else "")
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PUBLISHED: Mapping[str, Any] = {
     **{"text": "pooled", "position_input": False, "context_level_input": False, "temporal_norm": False},
     **{"text_whitening": False, "text_modulation": False},
-    **{"time_factor": 1.0, "skip": "none", "detail": 0},
+    **{"time_factor": 1.0, "skip": "none", "target": "velocity", "detail": 0},
 }
 """What the released layout takes for granted."""
 RELEASED_HEADS = "computed without the head transpose, as the weights were trained"

@@ -9,6 +9,7 @@ from ctflow_fixtures import LATENT, TEXT, awake, condition, draw, tensors, tiny_
 from ctgen_ctflow.configs import SIZES, StditConfig
 from ctgen_ctflow.stdit import Stdit
 from ctgen_ctflow.stdit_layers import Block, attend, axis_positions, plane_positions
+from pydantic import ValidationError
 
 from ctgen.errors import ConfigError
 from ctgen.interfaces import Condition, LatentSpec, Sizes, TextFeatures, TextSpec, TokenBackbone
@@ -231,6 +232,22 @@ def test_wiener_skip_is_the_best_linear_guess() -> None:
         assert torch.allclose(error.var((0, 2, 3, 4)), least, rtol=0.03)
         # an orthogonal error: nothing linear in the noisy latent is left
         assert ((error * noisy).mean((0, 2, 3, 4)).abs() < 0.05).all()
+
+
+@torch.no_grad()
+def test_a_network_that_makes_the_clean_latent_says_its_velocity() -> None:
+    """Untrained it makes zeros: the velocity is then the noisy latent over the time, which leads straight to them."""
+    with pytest.raises(ValidationError, match="skip: none"):
+        StditConfig(target="clean", skip="wiener")
+    network = Stdit(
+        StditConfig(layers=1, width=16, heads=2, target="clean"), latent=LatentSpec(2, (1, 8, 8)), text=TextSpec(8, 16, 8)
+    )
+    text = TextFeatures(torch.zeros(3, 1, 8), torch.ones(3, 1, dtype=torch.bool), torch.zeros(3, 8))
+    noisy, time = draw(3, 2, 4, 8, 8, seed=0), torch.tensor([0.0, 0.25, 1.0])
+    found = network(noisy, time, Condition(text))
+    assert torch.allclose(found, noisy / torch.tensor([0.05, 0.25, 1.0]).view(3, 1, 1, 1, 1))
+    network.final_layer.linear.bias += 0.5
+    assert torch.allclose(network(noisy, time, Condition(text))[1], (noisy[1] - 0.5) / 0.25, atol=1e-6)
 
 
 def test_latent_std_must_fit_the_channels() -> None:

@@ -137,6 +137,7 @@ def test_what_shapes_do_not_show_is_compared(tmp_path: Path) -> None:
         {"text_modulation": True},
         {"text": "tokens"},
         {"skip": "wiener"},
+        {"target": "clean"},
         {"position_input": True},
         {"time_factor": 1000.0},
     ],
