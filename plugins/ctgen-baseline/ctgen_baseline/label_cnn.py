@@ -50,7 +50,9 @@ class LabelCnn(nn.Module):
         )
         self.finer = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in pairwise(widths[1:]))
         self.places = nn.ModuleList(nn.Conv3d(wide, count, 1) for wide in widths[1:])
-        self.whole = nn.Linear(2 * widths[-1] + count * (len(widths) - 1), count)
+        # a label's own likeliest parts alone: what a linear layer over all of them fits to is the few thousand training volumes
+        self.scale = nn.Parameter(torch.full((len(widths) - 1, count), 1.0 / (len(widths) - 1)))
+        self.offset = nn.Parameter(torch.zeros(count))
         path = locate(config.weights, component=NAME, shipped=SHIPPED, how_to_get=HOW_TO_GET)
         if path is not None:
             self._load(path)
@@ -63,14 +65,14 @@ class LabelCnn(nn.Module):
     def classify_places(self, volume: Tensor) -> tuple[Tensor, list[Tensor]]:
         """As ``forward``, and what each part seems to hold, (B, d, h, w, 18) by level."""
         levels = self._levels(volume)
-        pooled = _pooled(levels[-1])
         for place in reversed(range(len(levels) - 1)):
             coarser = F.interpolate(self.finer[place](levels[place + 1]), scale_factor=2.0)
             levels[place] = F.relu(levels[place] + coarser)
         places = [says(level) for says, level in zip(self.places, levels, strict=True)]
         # half precision would round logits to equal scores
-        with torch.autocast(pooled.device.type, enabled=False):
-            logits = self.whole(torch.cat([pooled, *(level.float().amax((2, 3, 4)) for level in places)], dim=1))
+        maxima = torch.stack([level.float().amax((2, 3, 4)) for level in places], dim=1)
+        with torch.autocast(maxima.device.type, enabled=False):
+            logits = (maxima * self.scale).sum(1) + self.offset
         return logits, [level.permute(0, 2, 3, 4, 1) for level in places]
 
     def pooled(self, volume: Tensor) -> Tensor:
@@ -99,7 +101,7 @@ class LabelCnn(nn.Module):
     def _levels(self, volume: Tensor) -> list[Tensor]:
         """(B, C, d, h, w) at strides 4, 8, ..., before they hear from each other."""
         window = self.token_grids(volume.shape[2:])[0].window
-        voxels = volume[(slice(None), 0, *window)].to(self.whole.weight.device)
+        voxels = volume[(slice(None), 0, *window)].to(self.offset.device)
         # what follows rounds its inputs anyway; half precision halves the memory of the largest tensors
         if torch.is_autocast_enabled(voxels.device.type):
             voxels = voxels.to(torch.get_autocast_dtype(voxels.device.type))

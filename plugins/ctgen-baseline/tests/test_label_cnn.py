@@ -87,6 +87,21 @@ def test_what_is_said_of_a_part_is_about_that_part_and_hears_from_the_coarser_le
     assert moved[0, 0, 0] < 0.2 * moved.max()
 
 
+def test_a_label_is_read_from_the_likeliest_part_of_its_own_maps_alone():
+    model = build()
+    volume = torch.stack([torch.from_numpy(phantom(SMALL["size"], seed=seed).hu).float() for seed in (1, 2)])[:, None]
+    with torch.no_grad():
+        logits, places = model.classify_places(volume)
+        maxima = [level.amax((1, 2, 3)) for level in places]
+        wanted = sum(scale * most for scale, most in zip(model.scale, maxima, strict=True)) + model.offset
+        assert torch.allclose(logits, wanted, atol=1e-6)
+        for level in model.places:
+            level.weight[4] *= -1
+        changed = (model(volume) - logits).abs().amax(0)
+    assert changed[4] > 1e-3
+    assert changed[[label for label in range(18) if label != 4]].max() == 0
+
+
 def test_windows_spread_hu_and_clip_what_is_outside():
     model = build(windows=((-200.0, 300.0),))
     volume = torch.full((1, 1, *SMALL["size"]), -900.0)

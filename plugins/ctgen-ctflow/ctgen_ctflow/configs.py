@@ -150,6 +150,9 @@ class SliceBlocksConfig(ComponentConfig):
     """A latent value this near to the end marker's counts as equal to it."""
     stop_fraction: Fraction = 0.9
     """A slice with more than this share of equal values is an end slice."""
+    end_redraws: Annotated[int, Field(ge=0)] = 0
+    """How often a block that ends a volume before the length that was asked for is drawn anew. 0: never, what is missing is
+    white and a note says so. Each costs the evaluations of a block."""
     max_blocks: PositiveInt = 20
     """Limit when the model decides on the length; an explicit length is not limited."""
 

@@ -92,14 +92,17 @@ class SliceBlocks:
             place = self._place(volume if teacher is None else teacher, volume.shape[1], continues=made > 0)
             context = padded(place.below, markers, place.start - config.context_slices, place.start)
             channels, height, width = shape
-            block = denoise(
-                shape=(channels, config.block, height, width),
-                context=context,
-                start=place.start,
-                depth=depth,
-                generator=generator,
-                **({} if place.known is None else {"known": place.known}),
-            ).to(volume.dtype)
+            for _ in range(1 + config.end_redraws):
+                block = denoise(
+                    shape=(channels, config.block, height, width),
+                    context=context,
+                    start=place.start,
+                    depth=depth,
+                    generator=generator,
+                    **({} if place.known is None else {"known": place.known}),
+                ).to(volume.dtype)
+                if depth is None or not self._ends_before(depth - place.start, block, markers):
+                    break
             made += 1
             fresh = 0 if place.known is None else place.known.shape[1]
             ended = depth is None and self.is_end(block[:, fresh : fresh + 1], markers)
@@ -147,6 +150,11 @@ class SliceBlocks:
         while kept > at_least and self.is_end(volume[:, kept - 1 : kept], markers):
             kept -= 1
         return kept
+
+    def _ends_before(self, wanted: int, block: Tensor, markers: Markers) -> bool:
+        """Whether an end slice is among the first ``wanted`` of a block: where there is one, all above are."""
+        last = min(wanted, block.shape[1])
+        return self.is_end(block[:, last - 1 : last], markers)
 
     def _early_end(self, volume: Tensor, markers: Markers, given: int) -> str:
         kept = self.kept_slices(volume, markers, at_least=given)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -118,6 +119,24 @@ def test_explicit_length(depth: int) -> None:
 def test_explicit_length_goes_past_the_models_end_and_says_so() -> None:
     result = generate(SliceBlocks(SliceBlocksConfig(block=4)), counting(end_at=6), 12)
     assert result.latent.shape[1] == 12 and "slices 6 to 11 are end slices" in result.note
+
+
+@pytest.mark.parametrize(("redraws", "drawn", "ended"), [(0, 3, True), (1, 4, True), (2, 5, False), (5, 5, False)])
+def test_a_block_that_ends_too_early_is_drawn_anew(redraws: int, drawn: int, ended: bool) -> None:
+    """The second block would end at slice 6 the first two times it is drawn."""
+    calls: list[dict[str, object]] = []
+
+    def hasty(*, start: int, **given: Any) -> Tensor:
+        again = sum(call["start"] == 4 for call in calls)
+        return counting(end_at=6 if start == 4 and again < 2 else None, calls=calls)(start=start, **given)
+
+    result = generate(SliceBlocks(SliceBlocksConfig(block=4, end_redraws=redraws)), hasty, 10)
+    assert len(calls) == drawn and result.latent.shape[1] == 10
+    assert (WHITE in values(result.latent)) == ended
+    # where the model decides on the length, its end is the end
+    calls.clear()
+    rollout = SliceBlocks(SliceBlocksConfig(block=4, end_redraws=redraws))
+    assert generate(rollout, counting(end_at=6, calls=calls), None).latent.shape[1] == 6 and len(calls) == 3
 
 
 @pytest.mark.parametrize("end_at", [3, 4, 5, 8])
