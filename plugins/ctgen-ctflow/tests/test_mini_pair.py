@@ -25,7 +25,7 @@ def test_it_is_small_and_labelled_as_what_it_is(model: CtClip) -> None:
     assert model.weights.label == "MINI"
     assert MINI_PAIR.stat().st_size < 8_000_000
     card = MINI_PAIR.with_suffix(".md").read_text(encoding="utf-8")
-    assert "recipes/mini/clip-images.yaml" in card
+    assert "recipes/mini/clip-images-more.yaml" in card
 
 
 @pytest.mark.parametrize("finding", ["pleural_effusion", "cardiomegaly", "interlobular_septal_thickening"])
