@@ -5,7 +5,7 @@
 Nothing is chosen: every report has one draw, with the seed that is given. Below each report stand three axial slices, low to
 high, and a coronal one, as a radiologist looks at them (the patient's right on the left). The table that is printed has
 label-cnn's score of the label asked for beside its score in the volume of the normal report. label-cnn never read a report; it
-knows no sides and sees no nodules: those are for the reader's eye.
+knows no sides and sees few nodules: those are for the reader's eye.
 """
 
 from __future__ import annotations
