@@ -44,6 +44,7 @@ facts = {
     "adversary": objective.adversary.weight.tolist(),
 }
 (folder / f"rank-{rank}.json").write_text(json.dumps(facts))
+dist.barrier()  # a process that leaves while the other still talks to it takes that one down
 dist.destroy_process_group()
 """
 
