@@ -89,7 +89,7 @@ def _grid(
     window: str | tuple[float, float],
     title: str,
     marked: bool,
-    detail: str = "",
+    below: str = "",
 ) -> Figure:
     """Rows are as high as their tallest plane in mm, all columns as wide as the widest plane, so that scales are equal."""
     columns = max(len(cells) for _, cells in rows)
@@ -119,7 +119,7 @@ def _grid(
             axes = figure.add_axes((x / width, y / height, PANEL_INCHES / width, row_height / height))
             _draw(axes, cell, width_mm, row_mm, window, letters=index == 0)
         y -= GAP
-    legend = "   ".join(text for text in (_legend(window, marked), detail) if text)
+    legend = "   ".join(text for text in (_legend(window, marked), below) if text)
     figure.text((LABEL + GAP) / width, 0.07 / height, legend, color=DIM, fontsize=7, va="bottom")
     bar = 100 * inches_per_mm
     axes = figure.add_axes(((width - GAP - bar) / width, 0.06 / height, bar / width, 0.03 / height))

@@ -90,7 +90,7 @@ class ImageSizes:
         """Width of what is projected to the common space."""
         levels = self.width + sum(self.stem[1:])
         if self.pool == "places":
-            return 9 * levels
+            return (1 + 4 + 4) * levels
         return self.grid**2 * self.width + {"slices": 0, "slices+max": self.width, "levels+max": levels}[self.pool]
 
 

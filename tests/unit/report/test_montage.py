@@ -111,6 +111,9 @@ def test_a_long_report_is_broken_into_lines_that_fit(tmp_path, monkeypatch):
     assert right <= long.bbox.width
     assert long.bbox.height > short.bbox.height and short.texts[0].get_text() == "Normal."
     assert any("voxels" in text.get_text() for text in long.texts)
+    montage([("real", marked())], tmp_path / "c.png")
+    *_, legend, bar = figures[-1].texts
+    assert "voxels" not in legend.get_text() and bar.get_text() == "10 cm"
 
 
 def test_no_volume_is_an_error(tmp_path):
