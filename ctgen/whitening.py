@@ -52,6 +52,22 @@ class Whitening(nn.Module):
             self.mean.copy_(vectors.mean(0))
             self.matrix.copy_(matrix * power.rsqrt())
 
+    @torch.no_grad()
+    def fit_like(self, vectors_NE: Tensor, outputs_NE: Tensor) -> float:
+        """``fit``, then turned so that the vectors' outputs are as near as can be to ``outputs_NE`` (orthogonal Procrustes).
+
+        All that the vectors say is kept, and a network that reads the outputs of another encoder's vectors of the same texts
+        goes on reading most of what it knows. Returns the share of the outputs' spread that is met.
+        """
+        self.fit(vectors_NE)
+        found = self(vectors_NE).cpu().double()
+        wanted = outputs_NE.detach().cpu().double()
+        wanted = wanted - wanted.mean(0)
+        left, _, right = torch.linalg.svd(found.T @ wanted)
+        turn = left @ right
+        self.matrix.copy_(self.matrix.double().cpu() @ turn)
+        return 1.0 - float((found @ turn - wanted).square().sum() / wanted.square().sum())
+
     def fit_texts(self, texts: Iterable[TextFeatures], use: TextUse) -> None:
         """``fit`` to their pooled vectors or to their tokens. What was fitted before stays as it is."""
         if self.fitted:

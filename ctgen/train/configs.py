@@ -65,7 +65,10 @@ class ReportLabelsConfig(ComponentConfig):
     sections: ClassVar[frozenset[str]] = frozenset({"text_encoder"})
 
     facts: NonNegative = 1.0
-    """Weight of side, size and lobe beside the labels."""
+    """Weight of side, size and lobe, of findings that are there, beside the labels."""
+    composed: Probability = 0.0
+    """Share of texts that are no reports but a few short statements ("Large left pleural effusion. No consolidation."), from
+    which it is learnt soonest that words next to each other belong together."""
     plain_text: Probability = 0.0
     """Share of reports that are read as findings and impressions alone, and not in the text encoder's own template."""
     prompt_weight: NonNegative = 0.0

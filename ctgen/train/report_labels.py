@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from ctgen.data.labels import LABELS
 from ctgen.errors import ConfigError, DataError
 from ctgen.interfaces import Prompt, Report, TextFeatures, TrainingSource
+from ctgen.train.composed_texts import FACTS, composed
 from ctgen.train.configs import ReportLabelsConfig
 
-FACTS = ("left", "right", "small", "moderate", "large", "upper", "middle", "lower")
-"""What is learnt about each label beside its presence."""
 WORDS: Mapping[str, tuple[str, ...]] = {
     "left": ("left",),
     "right": ("right",),
@@ -62,28 +61,35 @@ class ReportLabels:
     def batch(self, source: TrainingSource, size: int, generator: torch.Generator) -> Mapping[str, Any]:
         """Prompts of cases that have a report and labels, drawn with replacement.
 
-        prompts: list of B, some of them (plain_text) as strings; targets, known (B, labels + facts) float32, known = 0 where
-        nothing is said. The number of slices in a prompt is the case's own, another one, or left out: it must not matter.
+        prompts: list of B, some of them (composed, plain_text) as strings; targets, known (B, labels + facts) float32. known is
+        0 where nothing is said; facts are known of findings that are there. The number of slices in a prompt is the case's own,
+        another one, or left out: it must not matter.
         """
         prompts: list[Prompt | str] = []
         targets, known = [], []
         for _ in range(size):
+            # drawn only where it is asked for: batches of other configs stay as they are
+            if self.config.composed > 0 and torch.rand((), generator=generator) < self.config.composed:
+                text, labels, said = composed(generator)
+                prompts.append(text)
+                targets.append([*labels, *said])
+                known.append([*([1.0] * len(LABELS)), *_of_those_there(labels)])
+                continue
             record = _draw(source, generator)
             report = Report(**record["report"])
             prompts.append(Prompt(report, slices=plausible_slices(record, generator)))
-            # drawn only where it is asked for: batches of other configs stay as they are
             if self.config.plain_text > 0 and torch.rand((), generator=generator) < self.config.plain_text:
                 prompts[-1] = f"{report.findings} {report.impressions}".strip()
             labels = [float(record["labels"].get(name, 0)) for name in LABELS]
             stated = [float(name in record["labels"]) for name in LABELS]
             findings = record.get("meta", {}).get("findings")
             targets.append([*labels, *facts(findings or ())])
-            known.append([*stated, *([float(findings is not None)] * (len(LABELS) * len(FACTS)))])
+            known.append([*stated, *_of_those_there(labels if findings is not None else [0.0] * len(LABELS))])
         return {"prompts": prompts, "targets": torch.tensor(targets), "known": torch.tensor(known)}
 
     def loss(self, batch: Mapping[str, Any], step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """{"loss", "labels", "facts" and, with a weight, "prompts" (cross-entropies), "recall" and "specificity" of the labels
-        (NaN: none here)}."""
+        """{"loss", "labels", "facts" and, with a weight, "prompts" (cross-entropies), "recall" and "specificity" of the labels,
+        "right", the share of facts that are told rightly (NaN: none here)}."""
         targets, known = batch["targets"], batch["known"]
         plain = [isinstance(prompt, str) for prompt in batch["prompts"]]
         logits = targets.new_empty(targets.shape)
@@ -113,11 +119,17 @@ class ReportLabels:
             "facts": stated,
             "recall": says[sure & said].float().mean(),
             "specificity": (~says)[sure & ~said].float().mean(),
+            "right": ((logits.detach() > 0) == (targets > 0.5))[:, count:][known[:, count:] > 0].float().mean(),
             **terms,
         }
 
     def adversary_loss(self, batch: Mapping[str, Any], step: int) -> Mapping[str, Tensor]:
         raise DataError("the objective report-labels has no adversary")
+
+
+def _of_those_there(labels: Sequence[float]) -> list[float]:
+    """1 for the facts of labels that are there. Those of all others are no: nearly all would be that, and easily learnt."""
+    return [float(label > 0.5) for label in labels for _ in FACTS]
 
 
 def facts(findings: Any) -> list[float]:

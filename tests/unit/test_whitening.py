@@ -53,3 +53,25 @@ def test_texts_are_read_as_the_backbone_uses_them_and_only_once():
     before = pooled.matrix.clone()
     pooled.fit_texts([TextFeatures(text.tokens, text.mask, text.pooled * 3) for text in texts], "pooled")
     assert torch.equal(pooled.matrix, before)
+
+
+def test_another_encoders_vectors_are_turned_to_what_was_read_before():
+    generator = torch.Generator().manual_seed(4)
+    told = torch.randn((600, 5), generator=generator)
+    first, second = (torch.randn((n, 12), generator=generator) for n in (5, 7))
+    more = torch.randn((600, 2), generator=generator)
+    old = told @ first + 0.02 * torch.randn((600, 12), generator=generator)
+    # the new encoder says the same in other directions, and two things more
+    new = 3.0 + torch.cat([told, more], 1) @ second + 0.02 * torch.randn((600, 12), generator=generator)
+    before, fitted, after = Whitening(12), Whitening(12), Whitening(12)
+    before.fit(old)
+    fitted.fit(new)
+    met = after.fit_like(new, before(old))
+    away = (fitted(new) - before(old)).square().mean()
+    assert (after(new) - before(old)).square().mean() < 0.5 * away
+    assert met == pytest.approx(1 - float((after(new) - before(old)).square().sum() / before(old).square().sum()), abs=1e-4)
+    # a turn keeps all that the vectors say: outputs lie to each other as those of plain whitening do
+    assert torch.allclose(after(new) @ after(new).T, fitted(new) @ fitted(new).T, atol=1e-2)
+    same = Whitening(12)
+    assert same.fit_like(old, before(old)) > 0.9999
+    assert torch.allclose(same(old), before(old), atol=1e-3)

@@ -21,7 +21,7 @@ def _vocabulary(ref: str) -> str:
 class CtClipConfig(ComponentConfig):
     """CT-CLIP's text tower (a BERT). The published one is 12 x 768, 12 heads, 3072, 512 tokens with CXR-BERT's vocabulary."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"weights"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"weights", "position_table"})
 
     layers: PositiveInt = 3
     width: PositiveInt = 128
@@ -31,6 +31,8 @@ class CtClipConfig(ComponentConfig):
     """Longer prompts are cut here, and counted; also the number of positions, unless ``positions`` says otherwise."""
     positions: PositiveInt | None = None
     """Size of the position table; None: max_tokens."""
+    position_table: Literal["normal", "waves"] = "normal"
+    """How it starts from random weights. "waves": as sines and cosines, which tell neighbours apart from the first step on."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """While the encoder itself is trained."""
     template: Literal["findings", "findings+impression", "ctflow"] = "ctflow"

@@ -59,6 +59,8 @@ class CtClipText(nn.Module):
             vocabulary=config.vocabulary_size or self.tokeniser.size,
         )
         self.text_transformer = text_tower(self.sizes, padding=self.tokeniser.padding, dropout=config.dropout)
+        if path is None and config.position_table == "waves":
+            wave_positions(self.text_transformer.embeddings.position_embeddings)
         if config.latent is not None:
             self.to_text_latent = nn.Linear(config.width, config.latent, bias=False)
         if path is not None:
@@ -143,6 +145,16 @@ def text_tower(sizes: TextSizes, *, padding: int = 0, dropout: float = 0.0) -> B
         pad_token_id=padding,
     )
     return BertModel(settings, add_pooling_layer=False)
+
+
+@torch.no_grad()
+def wave_positions(table: nn.Embedding) -> None:
+    """Sines and cosines (1706.03762), of the mean square that the table has."""
+    count, width = table.weight.shape
+    rates = 10000.0 ** -(torch.arange(0, width, 2) / width)
+    angles = torch.arange(count)[:, None] * rates
+    waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]
+    table.weight.copy_(waves * (table.weight.square().mean() / waves.square().mean()).sqrt())
 
 
 def open_vocabulary(ref: str, max_tokens: int) -> WordPiece:

@@ -211,3 +211,21 @@ def test_it_can_be_trained() -> None:
     encoder = mini()
     encoder.encode(prompts(REPORTS[0])).pooled.square().sum().backward()
     assert encoder.text_transformer.embeddings.word_embeddings.weight.grad is not None
+
+
+def test_a_table_of_waves_tells_neighbours_wherever_they_stand() -> None:
+    """From random weights alone; trained tables are read as they are."""
+    sizes = {"layers": 1, "width": 16, "heads": 2, "feed_forward": 16, "max_tokens": 64}
+    config = CtClipConfig(weights="random", position_table="waves", **sizes)
+    normal, waves = (
+        CtClipText(of).text_transformer.embeddings.position_embeddings.weight.detach()
+        for of in (config.model_copy(update={"position_table": "normal"}), config)
+    )
+    assert float(waves.square().mean()) == pytest.approx(float(normal.square().mean()), rel=0.2)
+    # how alike two positions are depends on how far apart they are, and on nothing else
+    alike = waves @ waves.T
+    for apart in (0, 1, 5):
+        assert alike.diagonal(apart).std() < 1e-3 * alike[0, 0]
+    assert alike[0, 1] > alike[0, 5]
+    shipped = [CtClipText(CtClipConfig(position_table=name)).state_dict() for name in ("normal", "waves")]
+    assert all(torch.equal(shipped[0][name], shipped[1][name]) for name in shipped[0])

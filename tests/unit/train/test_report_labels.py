@@ -9,10 +9,11 @@ from ctgen.errors import ConfigError, DataError
 from ctgen.interfaces import Objective, Prompt, Report, TextFeatures, TextSpec
 from ctgen.train.batches import generator_for
 from ctgen.train.checkpoint import load_weights
+from ctgen.train.composed_texts import FACTS
 from ctgen.train.configs import ReportLabelsConfig
 from ctgen.train.log import read_metrics
 from ctgen.train.loop import fit
-from ctgen.train.report_labels import FACTS, ReportLabels, facts
+from ctgen.train.report_labels import ReportLabels, facts
 
 from .toys import settings
 
@@ -92,11 +93,30 @@ def test_batch_has_reports_with_their_labels_and_facts():
         assert target.nonzero().flatten().tolist() == [index, 18 + 8 * index + (index % 2 == 0), 18 + 8 * index + 4]
         seen.add(index)
     assert len(seen) > 5
-    assert batch["known"].min() == 1 and batch["targets"].shape == (60, 18 + 18 * len(FACTS))
+    assert batch["targets"].shape == batch["known"].shape == (60, 18 + 18 * len(FACTS))
+    labels, told = batch["targets"][:, :18], batch["known"][:, 18:].unflatten(1, (18, len(FACTS)))
+    # facts are known of what is there, and of nothing else
+    assert batch["known"][:, :18].min() == 1 and torch.equal(told.amin(2), labels) and torch.equal(told.amax(2), labels)
     slices = [prompt.slices for prompt in batch["prompts"]]
     assert None in slices and 40 in slices and len(set(slices)) > 5
     again = objective.batch(Source(), 60, generator_for(0))
     assert again["prompts"] == batch["prompts"]
+
+
+def test_composed_texts_stand_beside_reports_and_count_alike():
+    objective = build(composed=0.5)
+    batch = objective.batch(Source(), 80, generator_for(3))
+    texts = [place for place, prompt in enumerate(batch["prompts"]) if isinstance(prompt, str)]
+    assert 25 < len(texts) < 55
+    for place in texts:
+        labels, told = batch["targets"][place, :18], batch["known"][place, 18:].unflatten(0, (18, len(FACTS)))
+        assert torch.equal(told.amin(1), labels) and bool((batch["known"][place, :18] == 1).all())
+        for number, name in enumerate(LABELS):
+            # every label that is there is named, and of those that are not some are denied
+            assert not labels[number] or name.lower() in batch["prompts"][place].lower()
+    # without them, the draws are those of before
+    plain = [build().batch(Source(), 20, generator_for(5)), build(composed=0.0).batch(Source(), 20, generator_for(5))]
+    assert plain[0]["prompts"] == plain[1]["prompts"]
 
 
 @pytest.mark.parametrize(
