@@ -159,3 +159,30 @@ def test_eight_reports_become_one_sheet(world):
     with Image.open(world / "sheet.png") as picture:
         assert picture.width > 8 * 100
     assert "sheet.png: runs/tiny, seed 3" in done.stdout and "| emphysema | Emphysema | " in done.stdout
+
+
+def test_sides_are_counted_over_pairs(world):
+    script = Path(__file__).parents[2] / "benchmarks" / "sides.py"
+    command = [sys.executable, str(script), "runs/tiny", "--seeds", "2", "--slices", "6", "-o", "counted"]
+    done = subprocess.run(command, cwd=world, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = read(world / "counted" / "sides.json")["models"]["runs/tiny"]
+    assert set(found) == {"effusion", "effusion, short", "consolidation"}
+    assert all(one["pairs"] == 2 and 0 <= one["low"] <= one["told"] <= one["high"] <= 1 for one in found.values())
+    assert "| runs/tiny | effusion | 2 | " in (world / "counted" / "sides.md").read_text()
+
+    # fluid in the right lung, which lies at small x, takes its air away
+    count = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from sides import air_ratio; from ctgen.volume.io import read_volume; "
+    )
+    count += "print(*(air_ratio(read_volume(name)) for name in sys.argv[2:]))"
+    healthy = phantom((6, 32, 32), (10.0, 10.0, 10.0))
+    wet = healthy.hu.copy()
+    wet[..., :16][wet[..., :16] < -400] = 10
+    names = [str(write_volume(volume, world / f"{name}.nii.gz")) for name, volume in
+             (("healthy", healthy), ("wet", Volume(wet, healthy.affine)))]  # fmt: skip
+    told = subprocess.run(
+        [sys.executable, "-c", count, str(script.parent), *names], capture_output=True, text=True, timeout=120
+    )
+    ratios = [float(word) for word in told.stdout.split()]
+    assert 0.5 < ratios[0] < 2 and ratios[1] < 0.1 * ratios[0], told.stderr
