@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
@@ -94,17 +95,19 @@ def main() -> None:
     arguments = parser.parse_args()
     options = ["--slices", str(arguments.slices)] if arguments.slices else []
     results: dict[str, dict[str, dict[str, float]]] = {}
-    weights = {}
+    made: dict[str, Any] = {}
     for model in arguments.models:
         with tempfile.TemporaryDirectory() as temporary:
             found = measure(model, arguments.seeds, Path(temporary), options)
-            weights[model] = read_json(next(Path(temporary, "right").glob("*.json"))).get("weights", {})
+            made[model] = read_json(Path(temporary, "right", "0-0.json"))["provenance"]
         results[model] = {finding: summary(pairs) for finding, pairs in found.items()}
     command = f"python benchmarks/sides.py {' '.join(arguments.models)} --seeds {arguments.seeds}"
     lines = [
         "# The side asked for",
         "",
-        f"`{command}`: pairs of reports that differ in left and right alone, each pair from the same noise. Told apart: the",
+        f"`{command}`",
+        "",
+        "Pairs of reports that differ in left and right alone, each pair from the same noise. Told apart: the",
         "volume of the right one has less air on the right, as against the left, than its twin; a model that does not read the",
         "side gets half. Factor: air right per air left with right in the report, over the same with left; 1 where the side",
         "does nothing.",
@@ -116,8 +119,15 @@ def main() -> None:
         for finding, one in findings.items():
             interval = f"{one['low']:.0%} .. {one['high']:.0%}"
             lines.append(f"| {model} | {finding} | {one['pairs']} | {one['told']:.0%} | {interval} | {one['factor']:.2f} |")
+    lines.append("")
+    for model, one in made.items():
+        parts = ", ".join(f"{part} {found['label']} {found['sha256'][:16]}" for part, found in one["weights"].items())
+        versions = ", ".join(f"{name} {one['versions'][name]}" for name in ("ctgen-framework", "torch", "python"))
+        lines.append(
+            f"{model}: recipe {one['recipe']}, hash {one['recipe_hash']}; weights: {parts}; {versions}; {one['device']}."
+        )
     write_text(arguments.out / "sides.md", "\n".join(lines) + "\n")
-    write_json(arguments.out / "sides.json", {"seeds": arguments.seeds, "weights": weights, "models": results})
+    write_json(arguments.out / "sides.json", {"seeds": arguments.seeds, "provenance": made, "models": results})
     print("\n".join(line for line in lines if line.startswith("|")))
 
 

@@ -57,7 +57,7 @@ class Whitening(nn.Module):
         """``fit``, then turned so that the vectors' outputs are as near as can be to ``outputs_NE`` (orthogonal Procrustes).
 
         All that the vectors say is kept, and a network that reads the outputs of another encoder's vectors of the same texts
-        goes on reading most of what it knows. Returns the share of the outputs' spread that is met.
+        has less to learn anew. Returns how alike the outputs now are: their correlation over all texts and channels.
         """
         self.fit(vectors_NE)
         found = self(vectors_NE).cpu().double()
@@ -66,7 +66,8 @@ class Whitening(nn.Module):
         left, _, right = torch.linalg.svd(found.T @ wanted)
         turn = left @ right
         self.matrix.copy_(self.matrix.double().cpu() @ turn)
-        return 1.0 - float((found @ turn - wanted).square().sum() / wanted.square().sum())
+        made = found @ turn
+        return float((made * wanted).sum() / (made.square().sum() * wanted.square().sum()).sqrt())
 
     def fit_texts(self, texts: Iterable[TextFeatures], use: TextUse) -> None:
         """``fit`` to their pooled vectors or to their tokens. What was fitted before stays as it is."""

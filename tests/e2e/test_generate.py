@@ -166,7 +166,11 @@ def test_sides_are_counted_over_pairs(world):
     command = [sys.executable, str(script), "runs/tiny", "--seeds", "2", "--slices", "6", "-o", "counted"]
     done = subprocess.run(command, cwd=world, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    found = read(world / "counted" / "sides.json")["models"]["runs/tiny"]
+    written = read(world / "counted" / "sides.json")
+    found = written["models"]["runs/tiny"]
+    weights = written["provenance"]["runs/tiny"]["weights"]
+    assert weights["backbone"]["label"].startswith("TRAINED") and len(weights["backbone"]["sha256"]) == 64
+    assert weights["backbone"]["sha256"][:16] in (world / "counted" / "sides.md").read_text()
     assert set(found) == {"effusion", "effusion, short", "consolidation"}
     assert all(one["pairs"] == 2 and 0 <= one["low"] <= one["told"] <= one["high"] <= 1 for one in found.values())
     assert "| runs/tiny | effusion | 2 | " in (world / "counted" / "sides.md").read_text()

@@ -66,10 +66,11 @@ def test_another_encoders_vectors_are_turned_to_what_was_read_before():
     before, fitted, after = Whitening(12), Whitening(12), Whitening(12)
     before.fit(old)
     fitted.fit(new)
-    met = after.fit_like(new, before(old))
+    alike = after.fit_like(new, before(old))
     away = (fitted(new) - before(old)).square().mean()
     assert (after(new) - before(old)).square().mean() < 0.5 * away
-    assert met == pytest.approx(1 - float((after(new) - before(old)).square().sum() / before(old).square().sum()), abs=1e-4)
+    pairs = torch.stack([after(new).flatten(), before(old).flatten()])
+    assert alike == pytest.approx(float(torch.corrcoef(pairs)[0, 1]), abs=1e-3)
     # a turn keeps all that the vectors say: outputs lie to each other as those of plain whitening do
     assert torch.allclose(after(new) @ after(new).T, fitted(new) @ fitted(new).T, atol=1e-2)
     same = Whitening(12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from typing_extensions import Self
@@ -21,7 +21,7 @@ def _vocabulary(ref: str) -> str:
 class CtClipConfig(ComponentConfig):
     """CT-CLIP's text tower (a BERT). The published one is 12 x 768, 12 heads, 3072, 512 tokens with CXR-BERT's vocabulary."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"weights", "position_table"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"weights"})
 
     layers: PositiveInt = 3
     width: PositiveInt = 128
@@ -54,6 +54,13 @@ class CtClipConfig(ComponentConfig):
         if self.positions is not None and self.positions < self.max_tokens:
             raise ValueError(f"positions {self.positions} is less than max_tokens {self.max_tokens}")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """Without the table's start where weights bring a table."""
+        found = super().identity()
+        if self.weights != "random":
+            del found["position_table"]
+        return found
 
     def without_files(self) -> Self:
         """Another vocabulary has the same sizes only if ``vocabulary_size`` states them."""

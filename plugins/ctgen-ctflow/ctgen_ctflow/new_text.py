@@ -3,7 +3,7 @@
     python -m ctgen_ctflow.new_text BACKBONE.safetensors OLD_RUN/encode-xxxxxxxx NEW_RUN/encode-xxxxxxxx OUT.safetensors
 
 Both folders are finished encode stages of the same cases, with the old text encoder and with the new one. Only the whitening's
-buffers change (see ctgen.whitening.Whitening.fit_like); prints how much of what they gave before they give now.
+buffers change (see ctgen.whitening.Whitening.fit_like); prints how alike what they give is to what they gave before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FEWEST = 256
 
 
 def turned(weights: dict[str, Tensor], old_NE: Tensor, new_NE: Tensor) -> tuple[dict[str, Tensor], float]:
-    """The weights with their whitening turned, and the share of its outputs that is met. CheckpointError if there is none."""
+    """The weights with their whitening turned, and how alike its outputs are to before. CheckpointError if there is none."""
     names = [name for name in weights if name.endswith("whitening.matrix")]
     if len(names) != 1:
         raise CheckpointError(f"expected one whitening.matrix among the weights, found {len(names)}")
@@ -40,9 +40,9 @@ def turned(weights: dict[str, Tensor], old_NE: Tensor, new_NE: Tensor) -> tuple[
         )
     before.mean.copy_(weights[mean])
     before.matrix.copy_(weights[matrix])
-    met = after.fit_like(new_NE, before(old_NE))
+    alike = after.fit_like(new_NE, before(old_NE))
     changed = {mean: after.mean, matrix: after.matrix}
-    return {**weights, **{name: value.to(weights[name].dtype) for name, value in changed.items()}}, met
+    return {**weights, **{name: value.to(weights[name].dtype) for name, value in changed.items()}}, alike
 
 
 def vectors(store: LatentStore, ids: Sequence[str]) -> Tensor:
@@ -66,14 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ids = sorted(set(old.ids) & set(new.ids))
         if len(ids) < FEWEST:
             raise DataError(f"{len(ids)} cases in both {options.old} and {options.new}", hint=f"at least {FEWEST} are needed")
-        weights, met = turned(load_file(options.backbone), vectors(old, ids), vectors(new, ids))
+        weights, alike = turned(load_file(options.backbone), vectors(old, ids), vectors(new, ids))
         with safe_open(options.backbone, "pt") as file:
             metadata = file.metadata() or {}
         write_atomically(options.out, lambda path: save_file(weights, path, metadata=metadata))
     except CtgenError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{options.out}: {met:.0%} of what the whitening gave for {len(ids)} reports is what it gives now")
+    print(f"{options.out}: what the whitening gives for {len(ids)} reports correlates with what it gave by {alike:.2f}")
     return 0
 
 

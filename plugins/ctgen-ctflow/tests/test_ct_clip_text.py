@@ -229,3 +229,6 @@ def test_a_table_of_waves_tells_neighbours_wherever_they_stand() -> None:
     assert alike[0, 1] > alike[0, 5]
     shipped = [CtClipText(CtClipConfig(position_table=name)).state_dict() for name in ("normal", "waves")]
     assert all(torch.equal(shipped[0][name], shipped[1][name]) for name in shipped[0])
+    # another start is another training; beside weights it is nothing
+    assert config.identity() != config.model_copy(update={"position_table": "normal"}).identity()
+    assert CtClipConfig(position_table="waves").identity() == CtClipConfig().identity()
