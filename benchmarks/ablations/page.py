@@ -61,15 +61,13 @@ def write_page(folder: Path, results: Iterable[Results]) -> None:
 
 
 def provenance(shown: Sequence[Results]) -> dict[str, Any]:
-    """Of what computed the numbers; {} before anything is scored. All records of a folder share suite and seed."""
-    first = next((record for one in shown for record in one.scored.values()), None)
-    if first is None:
+    """Of what computed the numbers; {} before anything is scored. All records of `ctgen bench` share suite and seed."""
+    records = [record for one in shown for record in one.scored.values()]
+    if not records:
         return {}
-    return {
-        "suite": first["suite"],
-        "provenance": {**first["provenance"], "cores": os.cpu_count()},
-        "not_run": first["not_run"],
-    }
+    found: dict[str, Any] = {"provenance": {**records[0]["provenance"], "cores": os.cpu_count()}}
+    benched = next((record for record in records if record["measured"] == "bench"), None)
+    return found | ({name: benched[name] for name in ("suite", "not_run")} if benched else {})
 
 
 def _json(one: Results) -> dict[str, Any]:
@@ -88,13 +86,15 @@ def markdown(shown: Sequence[Results]) -> str:
     lines = ["# What holds the quality of the mini CTFlow back", ""]
     found = provenance(shown)
     if found:
-        suite, made = found["suite"], found["provenance"]
+        made = found["provenance"]
         versions = ", ".join(f"{name} {made['versions'][name]}" for name in ("ctgen-framework", "torch", "python"))
+        suite = found.get("suite")
+        of = f"Suite {suite['name']}, N = {suite['n']} cases, seed {suite['seed']}; " if suite else ""
         lines += [
-            f"Suite {suite['name']}, N = {suite['n']} cases, seed {suite['seed']}; {made['device']}, {made['cores']} cores; "
-            f"{versions}. Brackets: 95 % bootstrap intervals over cases. Differences are variant - base, paired by case; "
-            "* p < 0.05, each number by itself: of twenty that do not differ one is marked.",
-            *(f"\nNOT RUN {name}: {reason.splitlines()[0]}" for name, reason in found["not_run"].items()),
+            f"{of}{made['device']}, {made['cores']} cores; {versions}. Brackets: 95 % bootstrap intervals over cases (losses: "
+            "over held-out blocks, see README.md). Differences are variant - base, paired by case or block; * p < 0.05, each "
+            "number by itself: of twenty that do not differ one is marked.",
+            *(f"\nNOT RUN {name}: {reason.splitlines()[0]}" for name, reason in found.get("not_run", {}).items()),
             "",
         ]
     for one in shown:

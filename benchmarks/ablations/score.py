@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import losses
 from variants import BASE, Variant, other_loss
 
 from ctgen.atomic import fingerprint, read_json, sha256_of, write_json, write_text
@@ -35,8 +36,10 @@ NUMBERS: Mapping[tuple[str, str], str] = {
     ("hu-realism", "mean_error_hu.water"): "error of soft tissue's mean, HU",
     ("cost", "evaluations_per_volume"): "network evaluations per volume",
     ("cost", "seconds_per_volume"): "seconds per volume",
+    **{("losses", key): name for key, (name, _) in losses.LOSSES.items()},
 }
 """(metric, key) -> what the tables call it; where several protocols of a suite have it, the protocol's name follows."""
+BACKBONES = ("stdit.safetensors", "unet3d.safetensors")
 SCORED = ("value", "low", "high", "n", "higher_is_better")
 
 
@@ -54,6 +57,8 @@ class Runner:
         read = load_suite(suite, host)
         protocols = [load_protocol(name, host).fingerprint() for name in read.settings.protocols]
         self._setting = [FORMAT, read.identity(), protocols, cases, _shipped_weights()]
+        # a training from random weights, of which nothing is sampled, knows neither the suite nor shipped backbones
+        self._losses_setting = [FORMAT, losses.BLOCKS, _shipped_weights(backbones=False)]
         # numbers of another suite or of other weights do not share a folder
         self._shared = folder / f"bench-{fingerprint(self._setting)[:8]}"
 
@@ -72,7 +77,7 @@ class Runner:
         self.console.say(f"{variant.path}: {' '.join(variant.overrides) or 'as the base'}")
         record: dict[str, Any] = {
             "key": self._key(variant, base), "overrides": list(variant.overrides), "error": variant.error, "training": None,
-            "weights": {}, "facts": {}, "scores": {}, "floors": {}, "differences": {},
+            "weights": {}, "facts": {}, "scores": {}, "floors": {}, "differences": {}, "measured": variant.measured,
         }  # fmt: skip
         if variant.recipe is not None:
             try:
@@ -92,13 +97,18 @@ class Runner:
     def _fill(self, record: dict[str, Any], variant: Variant, base: Variant) -> None:
         recipe = write_text(self.folder / "recipes" / f"{variant.path}.yaml", variant.text)
         if variant.kind == "training":
-            record["training"] = self._train(variant, base)
-        self._bench(record, variant, base, recipe)
+            record["training"] = self._train(record, variant, base)
+        if variant.measured == "bench":
+            self._bench(record, variant, base, recipe)
+        elif variant.name != BASE and self._went_well(base):
+            against = read_json(self._record_file(base))["blocks"]
+            record["differences"] = losses.differences_of(record["blocks"], against, (variant.name, BASE))
         backbone = str(record["weights"].get("backbone", ""))
         if not record["error"] and (variant.kind == "training") != backbone.startswith("TRAINED"):
             raise CtgenError(f"scored with {backbone or 'no'} weights of the backbone in a group of kind {variant.kind}")
 
-    def _train(self, variant: Variant, base: Variant) -> dict[str, Any]:
+    def _train(self, record: dict[str, Any], variant: Variant, base: Variant) -> dict[str, Any]:
+        from ctgen.bench.run import provenance_here
         from ctgen.stages import run
         from ctgen.train.log import read_metrics
 
@@ -108,6 +118,9 @@ class Runner:
         folder = done.folders["train"]
         curve = [(line["step"], line["valid_loss"]) for line in read_metrics(folder) if "valid_loss" in line]
         summary = read_json(folder / "summary.json")
+        if variant.measured == "losses" and base.recipe is not None:
+            record |= losses.measured(variant.recipe, base.recipe, done.folders)
+            record["provenance"] = provenance_here()
         return {
             "folder": str(folder),
             "steps": summary["steps"],
@@ -154,7 +167,8 @@ class Runner:
     def _key(self, variant: Variant, base: Variant) -> str:
         """Hash of all that decides a record; a base that fails and is mended makes its variants new ones."""
         against = self._went_well(base) and self._key(base, base) if variant.name != BASE else None
-        return fingerprint([self._setting, list(NUMBERS.items()), variant.text, against])
+        setting = self._setting if variant.measured == "bench" else self._losses_setting
+        return fingerprint([setting, list(NUMBERS.items()), variant.text, against])
 
 
 def scores_of(document: Mapping[str, Any], model: str) -> dict[str, dict[str, Any]]:
@@ -208,7 +222,8 @@ def _label(info: Any) -> str:
     return f"{info['label']} {info['sha256'][:12]}".strip() if isinstance(info, Mapping) else str(info)
 
 
-def _shipped_weights() -> dict[str, str]:
+def _shipped_weights(*, backbones: bool = True) -> dict[str, str]:
     """A record is of the weights that shipped when it was made."""
-    folder = Path(str(files("ctgen_ctflow"))) / "weights"
-    return {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*.safetensors"))}
+    folders = [Path(str(files(package))) / "weights" for package in ("ctgen_ctflow", "ctgen_baseline")]
+    found = {path.name: sha256_of(path) for folder in folders for path in sorted(folder.rglob("*.safetensors"))}
+    return {name: sha for name, sha in found.items() if backbones or name not in BACKBONES}

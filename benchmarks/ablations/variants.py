@@ -37,8 +37,16 @@ class Base(_Part):
     recipe: str
     """preset:NAME, or a path that starts at the folder of variants.yaml."""
     kind: Literal["sampling", "training"]
+    measured: Literal["bench", "losses"] = "bench"
+    """``losses``: no volume is made; what a trained network gets wrong on held-out blocks (losses.py) takes seconds."""
     set: Overrides = ()
     """KEY=VALUE as for `ctgen run`, in every variant and in the base itself."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.measured == "losses" and self.kind != "training":
+            raise ValueError("losses are of what was trained: a base of kind sampling is measured by the bench")
+        return self
 
 
 class Group(_Part):
@@ -64,6 +72,10 @@ class Study(_Part):
             if BASE in group.variants:
                 raise ValueError(f"group {name}: a variant cannot be called {BASE!r}, that is the group's base")
             for variant, overrides in group.variants.items():
+                if self.bases[group.base].kind == "sampling" and self.bases[group.base].measured == "losses":
+                    raise ValueError(
+                        f"base {group.base}: losses are of what was trained; a base of kind sampling needs the bench"
+                    )
                 fixed = [one for one in overrides if not one.startswith(FREE)]
                 if fixed and self.bases[group.base].kind == "sampling":
                     raise ValueError(
@@ -83,6 +95,7 @@ class Variant:
     overrides: Overrides
     recipe: Recipe | None
     error: str = ""
+    measured: Literal["bench", "losses"] = "bench"
 
     @property
     def path(self) -> Path:
@@ -130,7 +143,7 @@ def variants_of(study: Study, group: str, folder: Path, *, steps: int | None, ho
             error = str(problem)
         if recipe is not None and (useless := _useless(recipe, variants[0].recipe if variants else None)):
             recipe, error = None, useless
-        variants.append(Variant(group, name, base.kind, overrides, recipe, error))
+        variants.append(Variant(group, name, base.kind, overrides, recipe, error, base.measured))
     return variants
 
 

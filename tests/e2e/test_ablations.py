@@ -32,6 +32,7 @@ suite: suite.yaml
 bases:
   plain: {kind: sampling, recipe: recipe.yaml}
   learnt: {kind: training, recipe: recipe.yaml, set: [train.batch=1]}
+  measured: {kind: training, measured: losses, recipe: recipe.yaml, set: [train.batch=1]}
 groups:
   solver:
     question: Are two steps enough?
@@ -47,6 +48,12 @@ groups:
     variants:
       wild: [train.lr=1e38]
       noisy: [objective.context_noise=0.5]
+  loss:
+    question: What does it get wrong after learning faster, or of other noise?
+    base: measured
+    variants:
+      fast: [train.lr=0.1]
+      shifted: [schedule.shift=3]
 """
 
 
@@ -125,12 +132,30 @@ def test_training_variants_share_prepare_and_encode_and_are_scored_with_what_the
     assert folders == ["encode", "prepare", "train", "train", "train"]
 
 
+def test_losses_are_measured_on_the_same_blocks_whatever_a_variant_was_trained_with(world, done):
+    variants = table(world)["groups"]["loss"]["variants"]
+    base, fast, shifted = variants["base"], variants["fast"], variants["shifted"]
+    name = "held-out loss"
+    assert set(base["scores"]) == {name, "more loss with another's report"} and base["scores"][name]["n"] == 96
+    assert base["scores"][name]["low"] < base["scores"][name]["value"] < base["scores"][name]["high"]
+    for variant in (fast, shifted):
+        assert not variant["error"] and variant["weights"]["backbone"].startswith("TRAINED")
+        found = variant["differences"][name]
+        assert found["value"] == pytest.approx(variant["scores"][name]["value"] - base["scores"][name]["value"])
+        assert found["low"] <= found["value"] <= found["high"] and found["n"] == 96
+    # other noise in training, three short steps: nearly the same network, on the same blocks and noise nearly the same loss
+    assert abs(shifted["differences"][name]["value"]) < 0.2 * base["scores"][name]["value"]
+    assert abs(fast["differences"][name]["value"]) > 3 * abs(shifted["differences"][name]["value"])
+    assert shifted["training"]["other_loss"] == ["schedule"]
+    assert not (world / "out" / "variants" / "loss" / "fast" / "results.json").exists()
+
+
 def test_it_says_what_the_numbers_were_made_with_and_draws_every_group(world, done):
     found = table(world)
     assert found["suite"]["n"] == 3 and found["suite"]["seed"] == 0
     assert {"torch", "ctgen-framework"} <= found["provenance"]["versions"].keys()
     assert found["groups"]["noise"]["variants"]["noisy"]["training"]["started_from"].startswith("RANDOM")
-    for group in ("solver", "noise"):
+    for group in ("solver", "noise", "loss"):
         assert (world / "out" / "plots" / f"{group}.png").read_bytes().startswith(b"\x89PNG")
     assert "real-real" in (world / "out" / "table.md").read_text(encoding="utf-8")
 
@@ -156,9 +181,10 @@ def test_every_variant_of_the_repository_is_a_valid_recipe_that_is_not_its_base(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("base: plain", "base: plane", "no base 'plane'; there are: plain, learnt"),
+        ("base: plain", "base: plane", "no base 'plane'; there are: plain, learnt, measured"),
+        ("kind: training, measured", "kind: sampling, measured", "losses are of what was trained"),
         ("sample.steps=3", "backbone.width=8", "variant three: backbone.width=8 is fixed by training"),
-        ("question: Does noise help?", "questoin: x", "study.yaml:16:5: study.groups.noise.questoin: unknown key"),
+        ("question: Does noise help?", "questoin: x", "study.yaml:17:5: study.groups.noise.questoin: unknown key"),
     ],
 )
 def test_mistakes_in_the_file_are_told(world, tmp_path, old, new, message):
