@@ -53,14 +53,16 @@ class Whitening(nn.Module):
             self.matrix.copy_(matrix * power.rsqrt())
 
     @torch.no_grad()
-    def fit_like(self, vectors_NE: Tensor, outputs_NE: Tensor) -> float:
-        """``fit``, then turned so that the vectors' outputs are as near as can be to ``outputs_NE`` (orthogonal Procrustes).
+    def fit_like(self, vectors_NE: Tensor, outputs_NE: Tensor, others_ME: Tensor | None = None) -> float:
+        """``fit`` to all vectors, then turned so that outputs of the first are as near as can be to ``outputs_NE``.
 
         All that the vectors say is kept, and a network that reads the outputs of another encoder's vectors of the same texts
-        has less to learn anew. Returns how alike the outputs now are: their correlation over all texts and channels.
+        has less to learn anew. ``others_ME``: of texts that it did not read before and now will. Returns how alike the outputs
+        of ``vectors_NE`` now are: their correlation over all texts and channels.
         """
-        self.fit(vectors_NE)
+        self.fit(vectors_NE if others_ME is None else torch.cat([vectors_NE, others_ME]))
         found = self(vectors_NE).cpu().double()
+        found = found - found.mean(0)
         wanted = outputs_NE.detach().cpu().double()
         wanted = wanted - wanted.mean(0)
         left, _, right = torch.linalg.svd(found.T @ wanted)

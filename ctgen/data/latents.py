@@ -7,6 +7,8 @@ HDF5 program sees one file. A case's group holds
 
     mean, logvar    (d, c, h, w) f16: slices first, so that a block of slices is one piece of the file; logvar may be absent
     tokens, pooled  (L, E) f16, (E',) f32: text features without padding; pooled may be absent
+    impressions_tokens, impressions_pooled
+                    the same of the report's impressions alone, where they were asked for and are not empty
 
 each with its ``sha256`` as an attribute, and the group has the case's ``key`` (what it was computed from), ``voxels`` (their
 SHA-256) and ``stats``.
@@ -33,6 +35,8 @@ from ctgen.atomic import write_atomically
 from ctgen.errors import DataError, StageError
 from ctgen.interfaces import Posterior, TextFeatures
 
+IMPRESSIONS = "impressions_"
+"""How the names of datasets begin that hold features of the impressions alone."""
 OPEN_SHARDS = 32
 """Files that a reader process keeps open."""
 PLACES_KEPT = 1 << 16
@@ -44,6 +48,7 @@ def write_part(
     posterior: Posterior,
     text: TextFeatures,
     *,
+    impressions: TextFeatures | None = None,
     key: str = "",
     voxels: str = "",
     stats: Mapping[str, Any] | None = None,
@@ -52,10 +57,13 @@ def write_part(
     arrays: dict[str, NDArray[Any]] = {"mean": _slices_first(posterior.mean)}
     if posterior.logvar is not None:
         arrays["logvar"] = _slices_first(posterior.logvar)
-    length = int(text.mask[0].sum())
-    arrays["tokens"] = text.tokens[0, :length].numpy().astype(np.float16)
-    if text.pooled is not None:
-        arrays["pooled"] = text.pooled[0].numpy().astype(np.float32)
+    for prefix, features in (("", text), (IMPRESSIONS, impressions)):
+        if features is None:
+            continue
+        length = int(features.mask[0].sum())
+        arrays[f"{prefix}tokens"] = features.tokens[0, :length].numpy().astype(np.float16)
+        if features.pooled is not None:
+            arrays[f"{prefix}pooled"] = features.pooled[0].numpy().astype(np.float32)
 
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:
@@ -150,11 +158,12 @@ class LatentStore:
         mean = self._read(case_id, places["mean"], slices or slice(None))
         return Posterior(mean, self._read(case_id, places["logvar"], slices or slice(None)) if "logvar" in places else None)
 
-    def text(self, case_id: str) -> TextFeatures:
-        """Features of one case, without padding."""
+    def text(self, case_id: str, *, impressions: bool = False) -> TextFeatures:
+        """Features of one case, without padding; ``impressions``: of these alone if the cache has them, else of the report."""
         group = self.group(case_id)
-        tokens = torch.from_numpy(group["tokens"][()]).float()[None]
-        pooled = torch.from_numpy(group["pooled"][()]).float()[None] if "pooled" in group else None
+        prefix = IMPRESSIONS if impressions and f"{IMPRESSIONS}tokens" in group else ""
+        tokens = torch.from_numpy(group[f"{prefix}tokens"][()]).float()[None]
+        pooled = torch.from_numpy(group[f"{prefix}pooled"][()]).float()[None] if f"{prefix}pooled" in group else None
         return TextFeatures(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool), pooled)
 
     def _opened(self) -> Any:

@@ -42,8 +42,8 @@ class Source:
         """(c, d, h, w), without reading a latent."""
         return self._latents().shape(self.ids[index])
 
-    def text(self, index: int) -> TextFeatures:
-        return self._latents().text(self.ids[index])
+    def text(self, index: int, *, impressions: bool = False) -> TextFeatures:
+        return self._latents().text(self.ids[index], impressions=impressions)
 
     def record(self, index: int) -> Mapping[str, Any]:
         return self.prepared.record(self.ids[index])

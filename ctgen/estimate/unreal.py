@@ -68,7 +68,7 @@ class UnrealCases:
     def latent_shape(self, index: int) -> tuple[int, int, int, int]:
         return (self.sizes.latent.channels, *self.sizes.grid)
 
-    def text(self, index: int) -> TextFeatures:
+    def text(self, index: int, *, impressions: bool = False) -> TextFeatures:
         """As long as the text encoder allows."""
         return features(self.sizes, self.mode)
 

@@ -30,8 +30,9 @@ class TrainingSource(Protocol):
     def latent_shape(self, index: int) -> tuple[int, int, int, int]:
         """(c, d, h, w) of a whole case, without reading it."""
 
-    def text(self, index: int) -> TextFeatures:
-        """Features from the cache, batch of 1."""
+    def text(self, index: int, *, impressions: bool = False) -> TextFeatures:
+        """Features from the cache, batch of 1; with ``impressions`` of the report's impressions alone, where the cache has them
+        (encode.impressions) and the report has any, else of the whole report."""
 
     def record(self, index: int) -> Mapping[str, Any]:
         """id, report (mapping), labels (mapping or None), spacing_mm, meta; where there are masks, masks (their labels)."""

@@ -48,6 +48,7 @@ class _Check:
         self._missing_sections()
         self._extractors_of_metrics()
         self._sampling()
+        self._impressions()
         self._sizes()
         return self._recipe() if not self.problems else None
 
@@ -102,6 +103,14 @@ class _Check:
                 have = f"extractors here: {', '.join(known)}" if known else "write extractors: {" + key + ": {use: NAME}}"
                 hint = did_you_mean(key, known) or have
                 self._add(self._place(section, "features"), f"{section}.features", f"there is no extractor {key!r}", hint)
+
+    def _impressions(self) -> None:
+        """An objective that reads impressions alone needs them in the cache."""
+        objective, encode = self.uses.get("objective"), self.settings.get("encode")
+        share = getattr(objective.config, "impressions", 0.0) if objective is not None else 0.0
+        if share and encode is not None and not getattr(encode, "impressions", False):
+            mark, key = self._place("objective", "impressions"), "objective.impressions"
+            self._add(mark, key, "no text features of impressions alone are made", "add encode: {impressions: true}")
 
     def _use(self, section: str, kind: str, node: Node) -> None:
         if not isinstance(node, MapNode):

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ctgen.atomic import fingerprint, read_json, remove_leftovers, write_json
 from ctgen.data.latent_stats import case_stats, half_warning, together
-from ctgen.data.latents import LatentStore, merge_parts, write_index, write_part
+from ctgen.data.latents import IMPRESSIONS, LatentStore, merge_parts, write_index, write_part
 from ctgen.data.prepared import PreparedCases
 from ctgen.errors import StageError
-from ctgen.interfaces import Posterior, Prompt, TextFeatures
+from ctgen.interfaces import Posterior, Prompt, Report, TextFeatures
 from ctgen.stages.components import device, require
 from ctgen.stages.context import Context
 from ctgen.stages.earlier import earlier_folders, mark
@@ -149,10 +149,15 @@ def _encode_case(
         stats: Mapping[str, Any] = case_stats(posterior)
     else:
         posterior, stats = found
+    prompt = prepared.prompt(job.id)
     with torch.inference_mode():
-        text = _on_cpu(text_encoder.encode([prepared.prompt(job.id)]))
-    _check_half(job.id, {"text features": text.tokens, "pooled text features": text.pooled})
-    write_part(part, posterior, text, key=job.key, voxels=voxels, stats=stats)
+        text, short = _on_cpu(text_encoder.encode([prompt])), None
+        if context.recipe.encode.impressions and prompt.report.impressions:
+            # as somebody's own few words are read, which are no impressions to the text encoder but the report
+            short = _on_cpu(text_encoder.encode([replace(prompt, report=Report(findings=prompt.report.impressions))]))
+    for features in (text, short) if short else (text,):
+        _check_half(job.id, {"text features": features.tokens, "pooled text features": features.pooled})
+    write_part(part, posterior, text, impressions=short, key=job.key, voxels=voxels, stats=stats)
     return found is not None
 
 
@@ -161,14 +166,22 @@ def _finish(context: Context, folder: Path, plan: Plan, prepared: PreparedCases,
     places = plan.places(ids)
     write_index(places, folder / "latents.h5")
     store, checked = LatentStore(folder / "latents.h5"), ids[: recipe.encode.check_cases]
-    digests, stats = {}, []
+    digests, stats, short = {}, [], 0
     for case_id in ids:
         group = store.group(case_id)
         digests[case_id] = digest(group)
+        short += f"{IMPRESSIONS}tokens" in group
         stats.append(json.loads(group.attrs["stats"]))
     found = together(stats)
     text_encoder = context.components["text_encoder"]
     summary = {"cases": len(ids), **found, **_cut_prompts(context, text_encoder, [prepared.prompt(case_id) for case_id in ids])}
+    if recipe.encode.impressions:
+        if not short:
+            raise StageError(
+                "encode.impressions: no report of this data set has impressions",
+                hint="encode.impressions=false and objective.impressions=0",
+            )
+        summary["impressions"] = short
     if checked:
         errors = [decoding_error(autoencoder, store, prepared, case_id)["mean_absolute_hu"] for case_id in checked]
         summary["decoded_error_hu"] = round(sum(errors) / len(errors), 2)

@@ -107,6 +107,8 @@ def sharing_key(recipe: Recipe, stage: Literal["prepare", "encode", "latents"], 
         sections = ("autoencoder", "text_encoder") if stage == "encode" else ("autoencoder",)
         parts = {name: [one(recipe.use(name)), weights.get(name)] for name in sections}
         parts["format"] = CACHE_FORMAT
+        if stage == "encode" and recipe.encode.impressions:
+            parts["impressions"] = True
     return fingerprint({"stage": stage, "ctgen": version, **parts})
 
 

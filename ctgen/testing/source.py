@@ -48,12 +48,14 @@ class MemorySource:
         c, d, h, w = self.posterior(index).mean.shape[1:]
         return c, d, h, w
 
-    def text(self, index: int) -> TextFeatures:
+    def text(self, index: int, *, impressions: bool = False) -> TextFeatures:
         """Features by the text encoder, batch of 1."""
         if self.text_encoder is None:
             raise AssertionError("the objective reads text features; give MemorySource a text encoder")
         with torch.no_grad():
-            found: TextFeatures = self.text_encoder.encode([Prompt(self._reports[index], self._volumes[index].shape[0])])
+            report = self._reports[index]
+            read = Report(report.impressions) if impressions else report
+            found: TextFeatures = self.text_encoder.encode([Prompt(read, self._volumes[index].shape[0])])
         return found
 
     def masks(self, index: int) -> tuple[Tensor, Tensor] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -52,7 +52,7 @@ class LatentFlow:
         fit_texts = getattr(self.model, "fit_texts", None)
         if fit_texts is not None:
             # read only as far as the backbone wants to know them
-            fit_texts(source.text(index) for index in range(min(len(source.ids), FITTED)))
+            fit_texts(self._texts(source))
 
     def markers(self, height: int, width: int) -> Markers:
         """Markers for latents of ``height`` x ``width`` cells."""
@@ -85,10 +85,23 @@ class LatentFlow:
         return found | {
             "target": _stack("blocks", [block.target for block in blocks]),
             "context": _stack("contexts", contexts) if contexts else None,
-            "text": pad_text([source.text(case) for case in cases]),
+            "text": pad_text([self._text(source, case, generator) for case in cases]),
             "position": torch.tensor([(block.start, block.depth) for block in blocks], dtype=torch.float32),
             "spacing": torch.tensor([source.record(case)["spacing_mm"] for case in cases], dtype=torch.float32),
         }
+
+    def _text(self, source: TrainingSource, case: int, generator: torch.Generator) -> TextFeatures:
+        share = self.config.impressions
+        if share and float(torch.rand((), generator=generator)) < share:
+            return source.text(case, impressions=True)
+        return source.text(case)
+
+    def _texts(self, source: TrainingSource) -> Iterator[TextFeatures]:
+        """What a backbone's ``fit_texts`` is given."""
+        for index in range(min(len(source.ids), FITTED)):
+            yield source.text(index)
+            if self.config.impressions:
+                yield source.text(index, impressions=True)
 
     def _block(self, source: TrainingSource, case: int, rollout: Any, generator: torch.Generator) -> BlockExample:
         """Only the slices that the rollout asks for are read and drawn, if it can ask (see Rollout)."""

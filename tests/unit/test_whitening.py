@@ -76,3 +76,16 @@ def test_another_encoders_vectors_are_turned_to_what_was_read_before():
     same = Whitening(12)
     assert same.fit_like(old, before(old)) > 0.9999
     assert torch.allclose(same(old), before(old), atol=1e-3)
+
+
+def test_texts_that_were_not_read_before_are_brought_to_the_others():
+    generator = torch.Generator().manual_seed(5)
+    long = torch.randn((400, 6), generator=generator) @ torch.randn((6, 12), generator=generator)
+    short = long[:300] * 0.5 + 40.0 * torch.randn(12, generator=generator)
+    before, after = Whitening(12), Whitening(12)
+    before.fit(long)
+    assert before(short).mean(0).norm() > 5 * before(long).norm(dim=1).mean(), "far from all that a network has read"
+    alike = after.fit_like(long, before(long), short)
+    assert after(short).norm(dim=1).mean() < 2 * after(long).norm(dim=1).mean()
+    pairs = torch.stack([(after(long) - after(long).mean(0)).flatten(), before(long).flatten()])
+    assert alike == pytest.approx(float(torch.corrcoef(pairs)[0, 1]), abs=1e-3) and alike > 0.9

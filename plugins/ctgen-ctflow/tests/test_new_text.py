@@ -32,12 +32,14 @@ def backbone(old: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-def cache(folder: Path, found: torch.Tensor) -> Path:
+def cache(folder: Path, found: torch.Tensor, short: torch.Tensor | None = None) -> Path:
     parts = []
     for number, vector in enumerate(found):
         name = f"case{number:04d}"
         text = TextFeatures(vector[None, None], torch.ones((1, 1), dtype=torch.bool), vector[None])
-        write_part(folder / "parts" / f"{name}.h5", Posterior(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1, 1, 1)), text)
+        zeros = torch.zeros(1, 1, 1, 1, 1)
+        few = None if short is None else TextFeatures(short[number][None, None], text.mask, short[number][None])
+        write_part(folder / "parts" / f"{name}.h5", Posterior(zeros, zeros), text, impressions=few)
         parts.append((name, folder / "parts" / f"{name}.h5"))
     merge_parts(parts, folder / "shards" / "0.h5")
     write_index([(name, "shards/0.h5", name) for name, _ in parts], folder / "latents.h5")
@@ -62,6 +64,21 @@ def test_only_the_whitening_changes_and_gives_what_it_gave(tmp_path: Path, capsy
     wanted = given(weights, old)
     apart = (given(found, new) - wanted).square().mean()
     assert apart < 0.3 * (given(weights, new) - wanted).square().mean()
+
+
+def test_impressions_in_the_new_cache_are_fitted_to_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, _ = vectors()
+    short = 0.3 * old + 1.0
+    save_file(backbone(old), tmp_path / "in.safetensors")
+    folders = [str(cache(tmp_path / "old", old)), str(cache(tmp_path / "new", old, short))]
+    assert main([str(tmp_path / "in.safetensors"), *folders, str(tmp_path / "out.safetensors")]) == 0
+    assert "fitted to the impressions of 300 as well" in capsys.readouterr().out
+    found, before = load_file(tmp_path / "out.safetensors"), backbone(old)
+
+    def size(weights: dict[str, torch.Tensor], of: torch.Tensor) -> float:
+        return float(((of - weights["y.whitening.mean"]) @ weights["y.whitening.matrix"]).norm(dim=1).mean())
+
+    assert size(found, short) < 2 * size(found, old) < 0.5 * size(before, short)
 
 
 def test_what_cannot_be_turned_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

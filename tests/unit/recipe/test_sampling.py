@@ -95,3 +95,10 @@ def test_what_changes_nothing_is_in_no_fingerprint():
     zero = SampleSettings(guidance=2.0, guidance_method="cfg-zero-star").identity()
     assert zero["guidance_zero_steps"] == 1
     assert SampleSettings(solver="dopri5").identity()["rtol"] == 1e-5
+
+
+def test_impressions_in_training_need_those_in_the_cache(load):
+    text = complaint(load, "objective.impressions=0.5")
+    assert "objective.impressions: no text features of impressions alone are made" in text
+    assert "encode: {impressions: true}" in text
+    assert load("objective.impressions=0.5", "encode.impressions=true").encode.impressions

@@ -62,6 +62,29 @@ def test_the_check_can_be_left_out(recipe_path, tmp_path):
     assert "decoded_error_hu" not in read(stage_folder(tmp_path, "encode") / "stage.json")["summary"]
 
 
+def test_impressions_are_encoded_alone_where_a_report_has_any(recipe_path, tmp_path):
+    table = "id,findings,impressions\nscan0,The lungs are clear.,Large left effusion.\nscan1,Nodule.,\n"
+    (tmp_path / "reports.csv").write_text(table, encoding="utf-8")
+    reports = f"data.reports={tmp_path / 'reports.csv'}"
+    run(load(recipe_path, reports), run_dir=tmp_path / "run", until="encode")
+    run(load(recipe_path, reports, "encode.impressions=true"), run_dir=tmp_path / "run", until="encode")
+    folders = {read(path / "stage.json")["summary"].get("impressions"): path for path in (tmp_path / "run").glob("encode-*")}
+    without, store = LatentStore(folders[None] / "latents.h5"), LatentStore(folders[1] / "latents.h5")
+    encoder = HOST.create("text_encoder", "hash-text", width=8, max_tokens=16)
+    (alone,) = encoder.encode([Prompt(Report("Large left effusion."), slices=8)]).tokens
+    found = store.text("scan0", impressions=True).tokens[0]
+    assert torch.allclose(found, alone[: len(found)], atol=1e-3) and not alone[len(found) :].any()
+    for case_id in ("scan0", "scan1", "scan2"):
+        assert torch.equal(store.text(case_id).tokens, without.text(case_id).tokens)
+        assert torch.equal(without.text(case_id, impressions=True).tokens, without.text(case_id).tokens)
+    assert torch.equal(store.text("scan1", impressions=True).tokens, store.text("scan1").tokens)
+
+
+def test_impressions_that_no_report_has_are_an_error(recipe_path, tmp_path):
+    with pytest.raises(StageError, match="no report of this data set has impressions"):
+        run(load(recipe_path, "encode.impressions=true"), run_dir=tmp_path, until="encode")
+
+
 def interrupted(recipe_path, encoded, folder):
     """A run folder whose encode stage was stopped before its end, and the parts that were written."""
     run_dir = folder / "run"

@@ -80,7 +80,9 @@ class Source:
         mean = (torch.full((1, 2, 6, 3, 4), float(index)) + torch.arange(6.0)[:, None, None] / 10)[:, :, slices]
         return Posterior(mean, None if self.std is None else torch.full_like(mean, 2 * torch.tensor(self.std).log()))
 
-    def text(self, index):
+    def text(self, index, *, impressions=False):
+        if impressions:
+            return TextFeatures(torch.full((1, 1, 3), -1.0), torch.ones(1, 1, dtype=torch.bool), torch.full((1, 3), -1.0))
         return TextFeatures(
             torch.full((1, index + 1, 3), index + 1.0), torch.ones(1, index + 1, dtype=torch.bool), torch.full((1, 3), 1.0)
         )
@@ -117,6 +119,24 @@ def test_it_is_an_objective_and_mirrors_its_config():
     assert isinstance(objective, Objective)
     assert (objective.trains, objective.reads) == (LatentFlowConfig.trains, LatentFlowConfig.reads) == ("backbone", "latents")
     assert isinstance(Host.discover().configure("objective", "latent-flow", noise_offset=0.05), LatentFlowConfig)
+
+
+def test_a_share_of_texts_is_the_impressions_alone():
+    short = [float((draw(build(impressions=share), 200)["text"].pooled[:, 0] < 0).float().mean()) for share in (0, 0.3, 1)]
+    assert short[0] == 0 and 0.2 < short[1] < 0.4 and short[2] == 1
+    whole, some = draw(build()), draw(build(impressions=0.3))
+    assert torch.equal(whole["spacing"], some["spacing"]), "the same cases, whatever their texts"
+
+
+def test_texts_are_fitted_to_whole_reports_and_to_impressions_if_these_are_read():
+    class Listener(Recorder):
+        def fit_texts(self, texts):
+            self.heard = [float(text.pooled[0, 0]) for text in texts]
+
+    for share, expected in ((0.0, [1.0] * 5), (0.5, [1.0, -1.0] * 5)):
+        backbone = Listener()
+        build(backbone, impressions=share).prepare(Source())
+        assert backbone.heard == expected
 
 
 def test_batch_holds_blocks_with_what_belongs_to_them():
