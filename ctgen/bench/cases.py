@@ -55,12 +55,15 @@ class Cases:
         return self.prepared.report(case_id) or Report(findings="")
 
     def request(self, case_id: str) -> CaseRequest:
-        """What every model is asked for: the report, and the real scan's slices and spacing."""
+        """What every model is asked for: the report, or what the suite gives of it, and the real scan's slices and spacing."""
         record = self.prepared.record(case_id)
         wanted = self.suite.settings.slices
         slices = int(record["shape"][0]) if wanted == "case" else None if wanted == "model" else int(wanted)
         d, h, w = record["spacing_mm"]
-        return CaseRequest(case_id, self.report(case_id), slices, (d, h, w))
+        report = self.report(case_id)
+        if self.suite.settings.reports == "impressions" and report.impressions:
+            report = Report(findings=report.impressions)
+        return CaseRequest(case_id, report, slices, (d, h, w))
 
 
 class PreparedDataset:

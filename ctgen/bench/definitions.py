@@ -25,6 +25,9 @@ class SuiteSettings(Settings):
     seed: Seed = Field(0, description="with a case's id it decides the draw of every model")
     steps: Count | None = Field(None, description="solver steps of composed models; default: each model's own")
     slices: Literal["case", "model"] | Count = Field("case", description='slices asked for: "case": as many as the real scan')
+    reports: Literal["whole", "impressions"] = Field(
+        "whole", description='what models are given; "impressions": these alone, as short as what people type'
+    )
     protocols: tuple[str, ...] = Field(min_length=1, description="how it is scored, in this order")
     prepare: PrepareSettings = Field(
         default_factory=lambda: PrepareSettings.model_validate({}), description="the grid on which volumes are compared"
@@ -49,6 +52,9 @@ class Suite:
         settings = self.settings.identity()
         for name in ("summary", "protocols", "variant", "prepare"):
             settings.pop(name)
+        if settings["reports"] == "whole":
+            # suites from before there was a choice are what they were
+            settings.pop("reports")
         data = {"data": self.data.identity(), "train": self.train.identity() if self.train else None}
         return {"name": self.name, **settings, "prepare": self.settings.prepare.identity(), **data}
 

@@ -132,8 +132,8 @@ def _pictures(folder: Path, products: Sequence[Product], cases: Cases) -> Iterat
 
 
 def _asked(cases: Cases, case_id: str) -> str:
-    """The report, and the labels that it stands for."""
-    report = cases.report(case_id)
+    """What models were given of the report, and the labels that it stands for."""
+    report = cases.request(case_id).report
     lines = [f"Findings: {report.findings}"] + ([f"Impressions: {report.impressions}"] if report.impressions else [])
     if labels := cases.prepared.record(case_id).get("labels"):
         lines.append(f"Labels: {', '.join(name for name, there in labels.items() if there) or 'none'}")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 SUITES = {
     "mini": "12 simulated chests that nothing was trained on: minutes on a laptop",
     "mini-64": "64 simulated chests that nothing was trained on",
+    "mini-64-impressions": "mini-64, of whose reports models read the impressions alone",
     "ct-rate": "CT-RATE's validation scans at the paper's size; needs --data root=FOLDER",
 }
 PROTOCOLS = {

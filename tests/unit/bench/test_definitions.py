@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from ctgen.bench.cases import Cases
 from ctgen.bench.models import model_specs
 from ctgen.bench.pinned import differences
 from ctgen.bench.reading import load_protocol, load_suite
 from ctgen.errors import ConfigError, MissingFileError, RecipeError, UnknownComponentError
 from ctgen.host import Host
+from ctgen.interfaces import Report
 from ctgen.recipe import load_recipe
 from tests.unit.stages.tiny import RECIPE
 
@@ -36,10 +40,29 @@ def test_every_protocol_can_be_read_and_runs_or_says_where_its_weights_are(name,
 
 
 def test_the_mini_suites_share_no_seed_with_a_recipe(request):
-    seeds = {load_suite(name, HOST).data.config.seed for name in ("mini", "mini-64")}
+    seeds = {load_suite(name, HOST).data.config.seed for name in ("mini", "mini-64", "mini-64-impressions")}
     recipes = [path for path in (request.config.rootpath / "recipes").rglob("*.yaml") if "ct-rate" not in path.name]
     trained = {getattr(load_recipe(path, host=HOST).data.config, "seed", None) for path in recipes}
     assert not seeds & trained
+
+
+def test_a_suite_may_give_models_the_impressions_alone():
+    whole, short = load_suite("mini-64", HOST), load_suite("mini-64-impressions", HOST)
+    assert "reports" not in whole.identity() and short.identity()["reports"] == "impressions"
+
+    class Real:
+        folder = Path()
+
+        def report(self, case_id):
+            return Report("Much is said.", "Nodule." if case_id == "a" else "")
+
+        def record(self, case_id):
+            return {"shape": [96, 128, 128], "spacing_mm": [3.0, 3.0, 3.0]}
+
+    asked = [Cases(suite, Real(), ("a", "b"), {}) for suite in (whole, short)]
+    assert [cases.request("a").report for cases in asked] == [Report("Much is said.", "Nodule."), Report("Nodule.")]
+    assert [cases.request("b").report for cases in asked] == [Report("Much is said.")] * 2
+    assert asked[1].report("a") == Report("Much is said.", "Nodule."), "scores are of the whole report"
 
 
 @pytest.mark.parametrize("name", ["ctflow", "baseline"])
