@@ -54,16 +54,20 @@ class Cases:
     def report(self, case_id: str) -> Report:
         return self.prepared.report(case_id) or Report(findings="")
 
+    def given(self, case_id: str) -> Report:
+        """What models read of the report: all of it, or the impressions if the suite says so and there are any."""
+        report = self.report(case_id)
+        if self.suite.settings.reports == "impressions" and report.impressions:
+            return Report(findings=report.impressions)
+        return report
+
     def request(self, case_id: str) -> CaseRequest:
-        """What every model is asked for: the report, or what the suite gives of it, and the real scan's slices and spacing."""
+        """What every model is asked for: ``given``, and the real scan's slices and spacing."""
         record = self.prepared.record(case_id)
         wanted = self.suite.settings.slices
         slices = int(record["shape"][0]) if wanted == "case" else None if wanted == "model" else int(wanted)
         d, h, w = record["spacing_mm"]
-        report = self.report(case_id)
-        if self.suite.settings.reports == "impressions" and report.impressions:
-            report = Report(findings=report.impressions)
-        return CaseRequest(case_id, report, slices, (d, h, w))
+        return CaseRequest(case_id, self.given(case_id), slices, (d, h, w))
 
 
 class PreparedDataset:

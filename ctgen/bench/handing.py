@@ -28,7 +28,7 @@ class Handing:
         """As the VLM3D challenge gives them: a list of {"input_image_name", "report"}."""
         if self.protocol.settings.prompts != "json":
             return
-        reports = [(case_id, cases.request(case_id).report) for case_id in cases.ids]
+        reports = [(case_id, cases.given(case_id)) for case_id in cases.ids]
         entries = [
             {"input_image_name": case_id, "report": f"{report.findings} {report.impressions}".strip()}
             for case_id, report in reports

@@ -133,7 +133,7 @@ def _pictures(folder: Path, products: Sequence[Product], cases: Cases) -> Iterat
 
 def _asked(cases: Cases, case_id: str) -> str:
     """What models were given of the report, and the labels that it stands for."""
-    report = cases.request(case_id).report
+    report = cases.given(case_id)
     lines = [f"Findings: {report.findings}"] + ([f"Impressions: {report.impressions}"] if report.impressions else [])
     if labels := cases.prepared.record(case_id).get("labels"):
         lines.append(f"Labels: {', '.join(name for name, there in labels.items() if there) or 'none'}")

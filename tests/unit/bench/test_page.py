@@ -64,7 +64,7 @@ class Cases:
     def __init__(self, real):
         self.prepared = Prepared(real)
 
-    def report(self, case_id):
+    def given(self, case_id):
         return Report(findings=f"Big heart. {EVIL}")
 
 
