@@ -149,6 +149,9 @@ class SampleSettings(Settings):
         1.0,
         description="scale of the initial noise; under 1: more typical, less diverse, not fair samples",
     )
+    noise_offset: NonNegative = Field(
+        0.0, description="standard deviation of a constant added to each channel's initial noise, as objective.noise_offset"
+    )
     count: Count = Field(4, description="volumes to generate")
     batch: Count = Field(1, description="volumes denoised together; more is faster on a GPU and takes more memory")
     seed: Seed = Field(0, description="a case's draw depends on this and its id alone")

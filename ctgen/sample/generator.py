@@ -302,7 +302,10 @@ class ComposedGenerator:
             return found[0] if len(found) == 1 else self.guidance.combine(*found)
 
         times = self.guidance.times(self.schedule.sampling_times(self.sample.steps, math.prod(shape[1:])))
-        noise = torch.randn((1, *shape), generator=generator).to(self.where) * self.sample.temperature
+        noise = torch.randn((1, *shape), generator=generator)
+        if self.sample.noise_offset:
+            noise = noise + self.sample.noise_offset * torch.randn((1, shape[0], 1, 1, 1), generator=generator)
+        noise = noise.to(self.where) * self.sample.temperature
         if known is None:
             return self._integrate(velocity, noise, times, generator)[0].cpu()
         there = known[None].to(self.where)

@@ -148,6 +148,19 @@ def test_temperature_scales_the_noise():
     assert np.abs(cold.hu.astype(int) - colder.hu).max() <= 1  # without noise the seed has no say
 
 
+def test_an_offset_moves_whole_channels_of_the_noise():
+    seen = []
+
+    for offset in (0.0, 3.0):
+        made = composed(sample={"noise_offset": offset})
+        made.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
+        made.generate(ask(), 0)
+    plain, moved = seen[0], seen[len(seen) // 2]
+    apart = moved - plain
+    assert torch.allclose(apart, apart.mean((2, 3, 4), keepdim=True).expand_as(apart), atol=1e-5), "the noise is the same else"
+    assert apart.mean((2, 3, 4)).std() > 1
+
+
 def test_a_head_longer_than_the_grid_says_what_was_left_out(generator):
     depth, spacing = generator.prepare.size[0], generator.prepare.spacing_mm[0]
     fitting = phantom((depth, 32, 32), (spacing, 9.0, 9.0), seed=3)
