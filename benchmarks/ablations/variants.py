@@ -72,10 +72,6 @@ class Study(_Part):
             if BASE in group.variants:
                 raise ValueError(f"group {name}: a variant cannot be called {BASE!r}, that is the group's base")
             for variant, overrides in group.variants.items():
-                if self.bases[group.base].kind == "sampling" and self.bases[group.base].measured == "losses":
-                    raise ValueError(
-                        f"base {group.base}: losses are of what was trained; a base of kind sampling needs the bench"
-                    )
                 fixed = [one for one in overrides if not one.startswith(FREE)]
                 if fixed and self.bases[group.base].kind == "sampling":
                     raise ValueError(
