@@ -47,7 +47,7 @@ def evaluations(recipe: Recipe, depth: int) -> int:
     schedule = recipe.host.build("schedule", use.name, use.config)
     guidance = Guidance(sample.guidance, sample.guidance_interval, sample.guidance_method)
     times = schedule.sampling_times(sample.steps, 0)[:-1].tolist()
-    assert sample.solver == "euler"
+    assert sample.solver in ("euler", "dpm"), "one evaluation per step"
     blocks = 1 + -(-(depth - rollout.block) // rollout.step)
     return blocks * sum(1 + guidance.applies(time) for time in times)
 
