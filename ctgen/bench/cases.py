@@ -57,9 +57,7 @@ class Cases:
     def given(self, case_id: str) -> Report:
         """What models read of the report: all of it, or the impressions if the suite says so and there are any."""
         report = self.report(case_id)
-        if self.suite.settings.reports == "impressions" and report.impressions:
-            return Report(findings=report.impressions)
-        return report
+        return report.short if self.suite.settings.reports == "impressions" else report
 
     def request(self, case_id: str) -> CaseRequest:
         """What every model is asked for: ``given``, and the real scan's slices and spacing."""

@@ -70,6 +70,11 @@ class Report:
     clinical_information: str = ""
     technique: str = ""
 
+    @property
+    def short(self) -> Report:
+        """The impressions alone, as somebody's own few words are read: as findings. The whole report if it has none."""
+        return Report(findings=self.impressions) if self.impressions else self
+
 
 @dataclass(frozen=True)
 class Prompt:

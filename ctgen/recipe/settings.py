@@ -83,7 +83,8 @@ class EncodeSettings(Settings):
     shard_cases: Count = Field(16, description="cases per file of the cache; under torchrun the files are shared out")
     check_cases: int = Field(2, ge=0, description="cases decoded again to check the autoencoder on this data")
     impressions: bool = Field(
-        False, description="text features of each report's impressions alone as well, for objective latent-flow: impressions"
+        False,
+        description="text features of each report's impressions alone as well, for objective latent-flow: impressions_only",
     )
 
 

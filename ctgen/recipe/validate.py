@@ -105,11 +105,11 @@ class _Check:
                 self._add(self._place(section, "features"), f"{section}.features", f"there is no extractor {key!r}", hint)
 
     def _impressions(self) -> None:
-        """An objective that reads impressions alone needs them in the cache."""
+        """An objective that takes impressions alone from the cache needs them there."""
         objective, encode = self.uses.get("objective"), self.settings.get("encode")
-        share = getattr(objective.config, "impressions", 0.0) if objective is not None else 0.0
-        if share and encode is not None and not getattr(encode, "impressions", False):
-            mark, key = self._place("objective", "impressions"), "objective.impressions"
+        config = objective.config if objective is not None and getattr(objective.config, "reads", "") == "latents" else None
+        if getattr(config, "impressions_only", 0.0) and encode is not None and not getattr(encode, "impressions", False):
+            mark, key = self._place("objective", "impressions_only"), "objective.impressions_only"
             self._add(mark, key, "no text features of impressions alone are made", "add encode: {impressions: true}")
 
     def _use(self, section: str, kind: str, node: Node) -> None:

@@ -21,7 +21,7 @@ from ctgen.data.latent_stats import case_stats, half_warning, together
 from ctgen.data.latents import IMPRESSIONS, LatentStore, merge_parts, write_index, write_part
 from ctgen.data.prepared import PreparedCases
 from ctgen.errors import StageError
-from ctgen.interfaces import Posterior, Prompt, Report, TextFeatures
+from ctgen.interfaces import Posterior, Prompt, TextFeatures
 from ctgen.stages.components import device, require
 from ctgen.stages.context import Context
 from ctgen.stages.earlier import earlier_folders, mark
@@ -74,6 +74,11 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
     autoencoder = require(context.components, "autoencoder").to(own_device())
     text_encoder = require(context.components, "text_encoder").to(own_device())
     prepared = PreparedCases(context.folders["prepare"])
+    if recipe.encode.impressions and not any(prepared.prompt(case_id).report.impressions for case_id in prepared.ids()):
+        raise StageError(
+            "encode.impressions: no report of this data set has impressions",
+            hint="encode.impressions=false and objective.impressions_only=0",
+        )
     latents_key = sharing_key(recipe, "latents", context.components)
     known = KnownLatents.beside(context.run_dir, latents_key, folder)
     if rank() == 0:
@@ -153,8 +158,7 @@ def _encode_case(
     with torch.inference_mode():
         text, short = _on_cpu(text_encoder.encode([prompt])), None
         if context.recipe.encode.impressions and prompt.report.impressions:
-            # as somebody's own few words are read, which are no impressions to the text encoder but the report
-            short = _on_cpu(text_encoder.encode([replace(prompt, report=Report(findings=prompt.report.impressions))]))
+            short = _on_cpu(text_encoder.encode([replace(prompt, report=prompt.report.short)]))
     for features in (text, short) if short else (text,):
         _check_half(job.id, {"text features": features.tokens, "pooled text features": features.pooled})
     write_part(part, posterior, text, impressions=short, key=job.key, voxels=voxels, stats=stats)
@@ -176,11 +180,6 @@ def _finish(context: Context, folder: Path, plan: Plan, prepared: PreparedCases,
     text_encoder = context.components["text_encoder"]
     summary = {"cases": len(ids), **found, **_cut_prompts(context, text_encoder, [prepared.prompt(case_id) for case_id in ids])}
     if recipe.encode.impressions:
-        if not short:
-            raise StageError(
-                "encode.impressions: no report of this data set has impressions",
-                hint="encode.impressions=false and objective.impressions=0",
-            )
         summary["impressions"] = short
     if checked:
         errors = [decoding_error(autoencoder, store, prepared, case_id)["mean_absolute_hu"] for case_id in checked]

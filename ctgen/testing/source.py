@@ -54,8 +54,8 @@ class MemorySource:
             raise AssertionError("the objective reads text features; give MemorySource a text encoder")
         with torch.no_grad():
             report = self._reports[index]
-            read = Report(report.impressions) if impressions else report
-            found: TextFeatures = self.text_encoder.encode([Prompt(read, self._volumes[index].shape[0])])
+            prompt = Prompt(report.short if impressions else report, self._volumes[index].shape[0])
+            found: TextFeatures = self.text_encoder.encode([prompt])
         return found
 
     def masks(self, index: int) -> tuple[Tensor, Tensor] | None:

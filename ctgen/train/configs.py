@@ -38,7 +38,7 @@ class LatentFlowConfig(ComponentConfig):
     sample.context_noise then chooses one."""
     text_dropout: Probability = 0.0
     """Share of samples that see the null text; guidance needs some."""
-    impressions: Probability = 0.0
+    impressions_only: Probability = 0.0
     """Share of samples that see the report's impressions alone, as short as what people type. Needs encode.impressions=true.
     A network that has read whole reports only takes a short text for something it does not know."""
     context_dropout: Probability = 0.0

@@ -91,7 +91,7 @@ class LatentFlow:
         }
 
     def _text(self, source: TrainingSource, case: int, generator: torch.Generator) -> TextFeatures:
-        share = self.config.impressions
+        share = self.config.impressions_only
         if share and float(torch.rand((), generator=generator)) < share:
             return source.text(case, impressions=True)
         return source.text(case)
@@ -100,7 +100,7 @@ class LatentFlow:
         """What a backbone's ``fit_texts`` is given."""
         for index in range(min(len(source.ids), FITTED)):
             yield source.text(index)
-            if self.config.impressions:
+            if self.config.impressions_only:
                 yield source.text(index, impressions=True)
 
     def _block(self, source: TrainingSource, case: int, rollout: Any, generator: torch.Generator) -> BlockExample:

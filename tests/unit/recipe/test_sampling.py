@@ -98,7 +98,7 @@ def test_what_changes_nothing_is_in_no_fingerprint():
 
 
 def test_impressions_in_training_need_those_in_the_cache(load):
-    text = complaint(load, "objective.impressions=0.5")
-    assert "objective.impressions: no text features of impressions alone are made" in text
+    text = complaint(load, "objective.impressions_only=0.5")
+    assert "objective.impressions_only: no text features of impressions alone are made" in text
     assert "encode: {impressions: true}" in text
-    assert load("objective.impressions=0.5", "encode.impressions=true").encode.impressions
+    assert load("objective.impressions_only=0.5", "encode.impressions=true").encode.impressions

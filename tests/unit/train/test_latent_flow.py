@@ -122,9 +122,9 @@ def test_it_is_an_objective_and_mirrors_its_config():
 
 
 def test_a_share_of_texts_is_the_impressions_alone():
-    short = [float((draw(build(impressions=share), 200)["text"].pooled[:, 0] < 0).float().mean()) for share in (0, 0.3, 1)]
+    short = [float((draw(build(impressions_only=share), 200)["text"].pooled[:, 0] < 0).float().mean()) for share in (0, 0.3, 1)]
     assert short[0] == 0 and 0.2 < short[1] < 0.4 and short[2] == 1
-    whole, some = draw(build()), draw(build(impressions=0.3))
+    whole, some = draw(build()), draw(build(impressions_only=0.3))
     assert torch.equal(whole["spacing"], some["spacing"]), "the same cases, whatever their texts"
 
 
@@ -135,7 +135,7 @@ def test_texts_are_fitted_to_whole_reports_and_to_impressions_if_these_are_read(
 
     for share, expected in ((0.0, [1.0] * 5), (0.5, [1.0, -1.0] * 5)):
         backbone = Listener()
-        build(backbone, impressions=share).prepare(Source())
+        build(backbone, impressions_only=share).prepare(Source())
         assert backbone.heard == expected
 
 
