@@ -17,14 +17,14 @@ def sampling_problems(uses: Mapping[str, Use], sample: SampleSettings, train: Tr
     schedule, objective, backbone = (uses.get(section) for section in ("schedule", "objective", "backbone"))
     if schedule is not None and (problem := solver_problem(schedule.config, sample.solver)):
         yield "solver", f"schedule {schedule.name!r}: {problem}", "choose that solver or another schedule"
-    if sample.guided and objective is not None and backbone is not None and _untrained(objective.config):
+    if sample.unconditional and objective is not None and backbone is not None and _untrained(objective.config):
         weights = getattr(backbone.config, "weights", "random")
         if train.init == "none" or (train.init == "weights" and weights in (None, "random")):
             yield (
                 "guidance",
                 f"guidance {sample.guidance:g} compares with a prediction without the report, which objective.text_dropout = 0 "
                 "never trains, and this recipe trains from scratch",
-                "set objective.text_dropout=0.1 (or so), or sample.guidance=1",
+                "set objective.text_dropout=0.1 (or so), or sample.negative_report, or sample.guidance=1",
             )
 
 
@@ -43,7 +43,7 @@ def solver_problem(schedule: ComponentConfig | None, solver: str) -> str:
 def guidance_warning(recipe: Recipe) -> str:
     """What to tell who samples with guidance from a backbone that this recipe trains without dropping texts; "" if nothing."""
     objective = recipe.objective
-    if objective is None or not recipe.sample.guided or not _untrained(objective.config):
+    if objective is None or not recipe.sample.unconditional or not _untrained(objective.config):
         return ""
     return (
         f"sample.guidance {recipe.sample.guidance:g} needs a prediction without the report, and objective.text_dropout is 0: "

@@ -146,6 +146,10 @@ class SampleSettings(Settings):
         "cfg", description='"cfg-zero-star": the unconditional velocity is rescaled, the first steps are 0 (arXiv 2503.18886)'
     )
     guidance_zero_steps: int = Field(1, ge=0, description="first steps in which cfg-zero-star has velocity 0")
+    negative_report: str = Field(
+        "",
+        description="report that guidance leans away from, as a negative prompt; empty: from the prediction without a report",
+    )
     temperature: Positive = Field(
         1.0,
         description="scale of the initial noise; under 1: more typical, less diverse, not fair samples",
@@ -185,11 +189,18 @@ class SampleSettings(Settings):
     def guided(self) -> bool:
         return self.guidance != 1.0
 
+    @property
+    def unconditional(self) -> bool:
+        """Whether the prediction without a report is asked for, which the backbone must have learnt."""
+        return self.guided and not self.negative_report.strip()
+
     def identity(self) -> dict[str, Any]:
         """Without the options of a solver that is not used and of guidance that is off."""
         idle = set() if self.solver == "dopri5" else {"rtol", "atol"}
         if not self.guided:
             idle |= {"guidance", "guidance_interval", "guidance_method"}
+        if not self.guided or self.unconditional:
+            idle |= {"negative_report"}
         if not self.guided or self.guidance_method != "cfg-zero-star":
             idle |= {"guidance_zero_steps"}
         return {name: value for name, value in super().identity().items() if name not in idle}

@@ -6,7 +6,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ctgen.atomic import stable_hash
 from ctgen.errors import ConfigError
-from ctgen.interfaces import CaseRequest, Condition, Markers, Prompt, RolloutResult, SteppingSchedule, TextFeatures
+from ctgen.interfaces import CaseRequest, Condition, Markers, Prompt, Report, RolloutResult, SteppingSchedule, TextFeatures
 from ctgen.markers import make_markers
 from ctgen.recipe.sampling import solver_problem
 from ctgen.recipe.settings import PrepareSettings, SampleSettings
@@ -59,6 +59,7 @@ class _Case:
     request: CaseRequest
     generator: torch.Generator
     text: TextFeatures
+    negative: TextFeatures | None
     slices: int | None
     head: Tensor | None
     frame: np.ndarray[Any, Any] | None
@@ -155,7 +156,9 @@ class ComposedGenerator:
             )
         generator = torch.Generator().manual_seed(stable_hash(seed, request.id))
         text = self.text_encoder.encode([Prompt(request.report, slices=slices)])
-        case = _Case(request, generator, text, slices, head, frame, left_out, spacing, teacher)
+        away = self.sample.negative_report.strip() if self.sample.guided else ""
+        negative = self.text_encoder.encode([Prompt(Report(findings=away), slices=slices)]) if away else None
+        case = _Case(request, generator, text, negative, slices, head, frame, left_out, spacing, teacher)
         case.seconds = time.perf_counter() - started
         return case
 
@@ -176,7 +179,7 @@ class ComposedGenerator:
             return answer
 
         case.result = self.rollout.generate(
-            partial(self._denoise_block, case.text, asked, spacing_mm=case.spacing_mm),
+            partial(self._denoise_block, case.text, asked, spacing_mm=case.spacing_mm, negative=case.negative),
             shape=(spec.channels, height, width),
             depth=None if case.slices is None else -(-case.slices // spec.stride[0]),
             markers=self.markers(),
@@ -281,6 +284,7 @@ class ComposedGenerator:
         generator: torch.Generator,
         known: Tensor | None = None,
         spacing_mm: tuple[float, float, float] | None = None,
+        negative: TextFeatures | None = None,
     ) -> Tensor:
         """Integrate one block (see ctgen.interfaces.Denoise) of ``spacing_mm``, the recipe's if None; on the CPU."""
         spacing = spacing_mm or self.prepare.grid_mm((1.0, 1.0, 1.0))
@@ -295,8 +299,10 @@ class ComposedGenerator:
             context_level=torch.tensor([-1.0 if context is None else self.sample.context_noise], device=self.where),
         )
 
+        away = None if negative is None else replace(condition, text=negative)
+
         def velocity(z: Tensor, now: float) -> Tensor:
-            predictions = ask(Question(z, now, condition, self.guidance.applies(now))).predictions
+            predictions = ask(Question(z, now, condition, self.guidance.applies(now), away)).predictions
             at = self.schedule.coefficients(torch.tensor(now, dtype=torch.float64))
             found = [velocity_from(prediction, self.backbone.predicts, z, at) for prediction in predictions]
             return found[0] if len(found) == 1 else self.guidance.combine(*found)

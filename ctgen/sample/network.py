@@ -16,21 +16,31 @@ from ctgen.train.latent_flow import pad_text
 
 @dataclass(frozen=True)
 class Question:
-    """One case's z (1, c, d, h, w) at ``time``: predicted with the report and, if ``guided``, without it as well."""
+    """One case's z (1, c, d, h, w) at ``time``: predicted with the report and, if ``guided``, without it as well, or with
+    what ``negative`` says instead."""
 
     z: Tensor
     time: float
     condition: Condition
     guided: bool = False
+    negative: Condition | None = None
 
     def rows(self) -> int:
         """Evaluations of the network that the answer takes."""
         return 2 if self.guided else 1
 
+    def conditions(self) -> list[tuple[Condition, bool]]:
+        """(condition, is its text dropped) of each row."""
+        if not self.guided:
+            return [(self.condition, False)]
+        away = (self.condition, True) if self.negative is None else (self.negative, False)
+        return [(self.condition, False), away]
+
 
 @dataclass(frozen=True)
 class Answer:
-    """``predictions``, float32 of z's shape: with the report, then without it; and this case's share of the time in s."""
+    """``predictions``, float32 of z's shape: with the report, then of the row to be guided away from; and this case's share of
+    the time in s."""
 
     predictions: tuple[Tensor, ...]
     seconds: float
@@ -56,10 +66,10 @@ class Network:
 
     def _together(self, questions: Sequence[Question]) -> list[Answer]:
         started = time.perf_counter()
-        rows = [(question, drop) for question in questions for drop in (False, True)[: question.rows()]]
+        rows = [(question, condition) for question in questions for condition in question.conditions()]
         z_B = torch.cat([question.z for question, _ in rows]) if len(rows) > 1 else rows[0][0].z
         time_B = torch.tensor([question.time for question, _ in rows], dtype=torch.float32, device=self.where)
-        condition = self._condition([(question.condition, drop) for question, drop in rows])
+        condition = self._condition([condition for _, condition in rows])
         predictions = iter(self.backbone(z_B, time_B, condition).float().split(1))
         answers = [tuple(next(predictions) for _ in range(question.rows())) for question in questions]
         seconds = (time.perf_counter() - started) / len(rows)

@@ -58,6 +58,11 @@ def test_weights_from_elsewhere_may_know_it_and_that_is_said(load, tmp_path):
     assert guidance_warning(other)
 
 
+def test_a_negative_report_needs_no_prediction_without_one(load):
+    recipe = load("objective.text_dropout=0", "sample.negative_report=Normal chest CT.")
+    assert guidance_warning(recipe) == ""
+
+
 def test_a_solver_that_does_not_go_with_the_schedule_is_an_error_at_its_place(load):
     text = complaint(load, "schedule.use=diffusers-flow", "sample.solver=dpm")
     assert "sample.solver" in text and "'diffusers-flow'" in text and "only with euler" in text
@@ -92,6 +97,9 @@ def test_what_changes_nothing_is_in_no_fingerprint():
     assert same.identity() == plain
     guided = SampleSettings(guidance=2.0).identity()
     assert {name for name in guided if name not in plain} == {"guidance", "guidance_interval", "guidance_method"}
+    assert SampleSettings(negative_report="Normal.").identity() == plain
+    assert SampleSettings(guidance=2.0, negative_report=" ").identity() == guided
+    assert SampleSettings(guidance=2.0, negative_report="Normal.").identity()["negative_report"] == "Normal."
     zero = SampleSettings(guidance=2.0, guidance_method="cfg-zero-star").identity()
     assert zero["guidance_zero_steps"] == 1
     assert SampleSettings(solver="dopri5").identity()["rtol"] == 1e-5

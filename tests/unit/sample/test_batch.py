@@ -33,7 +33,13 @@ def made(generator, batch, **fields):
 @pytest.mark.parametrize("rollout", ["slice-blocks", "whole-volume"])
 @pytest.mark.parametrize(
     "sample",
-    [{"steps": 3}, {"solver": "dpm", "steps": 3}, {"solver": "dopri5", "rtol": 1e-3, "atol": 1e-3}, {"guidance": 2.5}],
+    [
+        {"steps": 3},
+        {"solver": "dpm", "steps": 3},
+        {"solver": "dopri5", "rtol": 1e-3, "atol": 1e-3},
+        {"guidance": 2.5},
+        {"guidance": 2.5, "negative_report": "Normal."},
+    ],
     ids=lambda sample: "-".join(map(str, sample.values())),
 )
 def test_a_case_is_the_same_for_every_batch(rollout, sample):
@@ -143,6 +149,22 @@ def test_guidance_changes_the_volume_and_counts_both_evaluations():
     assert not changed(plain, same)
     assert changed(plain, guided)
     assert (plain.evaluations, guided.evaluations) == (8, 16)
+
+
+def test_a_negative_report_is_what_guidance_leans_away_from():
+    away = run(guidance=3.0, negative_report="Normal chest, lungs clear.")
+    assert away.evaluations == 16
+    assert changed(away, run(guidance=3.0))
+    assert changed(away, run(guidance=3.0, negative_report="Emphysema."))
+    assert not changed(run(), run(negative_report="Emphysema.")), "without guidance there is nothing to lean away from"
+    assert not changed(run(guidance=3.0), run(guidance=3.0, negative_report="  "))
+
+
+def test_guidance_away_from_the_same_report_changes_next_to_nothing():
+    report = ask(slices=8).report
+    assert (report.impressions, report.clinical_information, report.technique) == ("", "", "")
+    plain, same = run(), run(guidance=3.0, negative_report=report.findings)
+    assert np.abs(plain.volume.hu.astype(int) - same.volume.hu).max() <= 1
 
 
 def test_guidance_in_an_interval_costs_only_there():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -69,6 +71,19 @@ def test_both_evaluations_of_guidance_are_one_call_and_only_the_second_drops_the
     assert noisy.shape[0] == time.shape[0] == 2
     assert condition.drop.tolist() == [False, True]
     assert not torch.allclose(with_report, without)
+
+
+def test_a_negative_report_takes_the_place_of_none():
+    one, other = question(1, guided=True), question(2, length=5)
+    backbone, asked = network()
+    away = replace(one.condition, text=other.condition.text)
+    with_report, against = asked.answer([replace(one, negative=away)])[0].predictions
+    ((noisy, _, condition),) = backbone.calls
+    assert len(noisy) == 2
+    assert condition.drop is None
+    assert torch.allclose(with_report, network()[1].answer([replace(one, guided=False)])[0].predictions[0], atol=1e-6)
+    alone = Question(one.z, one.time, away)
+    assert torch.allclose(against, network()[1].answer([alone])[0].predictions[0], atol=1e-6)
 
 
 def test_without_guidance_nothing_is_dropped():
