@@ -148,6 +148,8 @@ def test_markers_are_black_and_white() -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_chunks_do_not_change_the_result(precision: str) -> None:
     """Nothing in the network, its norms included, looks beyond one slice."""
+    # how a batch is summed up depends on its size and on the processor: seen up to 3.4e-6; a norm over slices would be 1e-2
+    rounding = 1e-5
     whole = build(chunk=64, precision=precision)
     volume = scan(depth=5, batch=2)
     posterior = whole.encode(volume)
@@ -157,10 +159,10 @@ def test_chunks_do_not_change_the_result(precision: str) -> None:
         found = parts.encode(volume)
         assert found.logvar is not None and posterior.logvar is not None
         for one, other in ((found.mean, posterior.mean), (found.logvar, posterior.logvar)):
-            torch.testing.assert_close(one, other, rtol=0, atol=2e-6)
-        torch.testing.assert_close(parts.decode(posterior.mean) / 2000, decoded / 2000, rtol=0, atol=2e-6)
+            torch.testing.assert_close(one, other, rtol=0, atol=rounding)
+        torch.testing.assert_close(parts.decode(posterior.mean) / 2000, decoded / 2000, rtol=0, atol=rounding)
     alone = whole.encode(volume[1:, :, 2:3])
-    torch.testing.assert_close(alone.mean[0, :, 0], posterior.mean[1, :, 2], rtol=0, atol=2e-6)
+    torch.testing.assert_close(alone.mean[0, :, 0], posterior.mean[1, :, 2], rtol=0, atol=rounding)
 
 
 @pytest.mark.parametrize("fields", [{"architecture": "mini", "widths": None}, {"mid_attention": False}, {"layers": 2}])
