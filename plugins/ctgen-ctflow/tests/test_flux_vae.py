@@ -148,7 +148,7 @@ def test_markers_are_black_and_white() -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_chunks_do_not_change_the_result(precision: str) -> None:
     """Nothing in the network, its norms included, looks beyond one slice."""
-    # how a batch is summed up depends on its size and on the processor: seen up to 3.4e-6; a norm over slices would be 1e-2
+    # how a batch is summed up depends on its size and on the processor: up to 3.4e-6 was seen
     rounding = 1e-5
     whole = build(chunk=64, precision=precision)
     volume = scan(depth=5, batch=2)
