@@ -137,7 +137,7 @@ class SampleSettings(Settings):
     rtol: Tolerance = Field(1e-5, description="error per step that dopri5 allows, relative to the latent")
     atol: Tolerance = Field(1e-5, description="error per step that dopri5 allows, absolute")
     guidance: NonNegative = Field(
-        1.0, description="scale of guidance; 1: off. Needs a backbone that was trained with objective.text_dropout"
+        1.0, description="scale of guidance; 1: off. Needs a backbone trained with objective.text_dropout, or negative_report"
     )
     guidance_interval: Annotated[tuple[Time, Time], AfterValidator(_rising)] = Field(
         (0.0, 1.0), description="[low, high]: guidance only while t, which is 1 at noise, lies there (arXiv 2404.07724)"

@@ -1,4 +1,4 @@
-"""Guidance: the velocity with the report and the one without it, combined."""
+"""Guidance: the velocity with the report and the one without it, or with a negative report, combined."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Guidance:
     zero_steps: int = 0
 
     def applies(self, time: float) -> bool:
-        """Whether the velocity at ``time`` needs the evaluation without the report."""
+        """Whether the velocity at ``time`` needs the second evaluation, without the report or with the negative one."""
         return self.scale != 1.0 and self.interval[0] <= time <= self.interval[1]
 
     def times(self, times: Tensor) -> Tensor:
