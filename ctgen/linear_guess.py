@@ -1,4 +1,5 @@
-"""The best linear guess of the velocity, for backbones that learn only what it leaves (EDM, arXiv 2206.00364)."""
+"""The best linear guess of the velocity: for backbones that learn only what it leaves (EDM, arXiv 2206.00364), and for sampling
+that leans away from it."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from ctgen.interfaces import Coefficients
 
 
 def corrected(out: Tensor, noisy: Tensor, time: Tensor, latent_std: Sequence[float]) -> Tensor:
@@ -20,3 +23,13 @@ def corrected(out: Tensor, noisy: Tensor, time: Tensor, latent_std: Sequence[flo
     variance = t**2 + (1 - t) ** 2 * std_c**2
     linear = (t - (1 - t) * std_c**2) / variance * noisy.float()
     return (linear + std_c / variance.sqrt() * out.float()).to(out.dtype)
+
+
+def linear_velocity(z: Tensor, at: Coefficients, latent_std: Sequence[float]) -> Tensor:
+    """The velocity (B, c, d, h, w) of z (B, c, d, h, w) on any path, to one who knows nothing of the data but ``latent_std``.
+
+    x is then guessed as alpha s^2 z / q and eps as sigma z / q, q = alpha^2 s^2 + sigma^2. ``at`` holds scalars.
+    """
+    alpha, sigma, d_alpha, d_sigma = (float(one) for one in (at.alpha, at.sigma, at.d_alpha, at.d_sigma))
+    square = torch.tensor(tuple(latent_std), device=z.device).view(1, -1, 1, 1, 1) ** 2
+    return (d_alpha * alpha * square + d_sigma * sigma) / (alpha**2 * square + sigma**2) * z

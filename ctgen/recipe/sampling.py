@@ -26,6 +26,19 @@ def sampling_problems(uses: Mapping[str, Use], sample: SampleSettings, train: Tr
                 "never trains, and this recipe trains from scratch",
                 "set objective.text_dropout=0.1 (or so), or sample.negative_report, or sample.guidance=1",
             )
+    if sample.linear_guidance != 1.0 and backbone is not None and latent_std(backbone.config) is None:
+        yield (
+            "linear_guidance",
+            f"linear_guidance {sample.linear_guidance:g} needs the latent's standard deviation, and backbone {backbone.name!r} "
+            "has no latent_std",
+            "set sample.linear_guidance=1, or use a backbone that has it",
+        )
+
+
+def latent_std(backbone: object) -> tuple[float, ...] | None:
+    """Of the data, one number or one per channel, as the config of a backbone tells it; None if it does not."""
+    found = getattr(backbone, "latent_std", None)
+    return None if found is None else tuple(found)
 
 
 def solver_problem(schedule: ComponentConfig | None, solver: str) -> str:

@@ -150,6 +150,14 @@ class SampleSettings(Settings):
         "",
         description="report that guidance leans away from, as a negative prompt; empty: from the prediction without a report",
     )
+    linear_guidance: NonNegative = Field(
+        1.0,
+        description="scale of guidance away from the best linear guess of the velocity, which only knows backbone.latent_std: "
+        "sharper, at no evaluations; 1: off (autoguidance, arXiv 2406.02507, with the weakest of models)",
+    )
+    linear_guidance_interval: Annotated[tuple[Time, Time], AfterValidator(_rising)] = Field(
+        (0.0, 0.6), description="[low, high]: linear_guidance only while t lies there; above, it moves what is large"
+    )
     temperature: Positive = Field(
         1.0,
         description="scale of the initial noise; under 1: more typical, less diverse, not fair samples",
@@ -203,6 +211,8 @@ class SampleSettings(Settings):
             idle |= {"negative_report"}
         if not self.guided or self.guidance_method != "cfg-zero-star":
             idle |= {"guidance_zero_steps"}
+        if self.linear_guidance == 1.0:
+            idle |= {"linear_guidance", "linear_guidance_interval"}
         return {name: value for name, value in super().identity().items() if name not in idle}
 
 

@@ -20,7 +20,7 @@ from ctgen.interfaces import CaseRequest, Condition, Markers, Prompt, Report, Ro
 from ctgen.markers import make_markers
 from ctgen.recipe.sampling import solver_problem
 from ctgen.recipe.settings import PrepareSettings, SampleSettings
-from ctgen.sample.guidance import Guidance
+from ctgen.sample.guidance import Guidance, LinearGuidance
 from ctgen.sample.known import continuing
 from ctgen.sample.network import Answer, Network, Question
 from ctgen.sample.options import SolverOptions, Velocity
@@ -91,6 +91,7 @@ class ComposedGenerator:
         if problem := solver_problem(getattr(self.schedule, "config", None), sample.solver):
             raise ConfigError(f"sample.solver: {problem}")
         self.guidance = Guidance(sample.guidance, sample.guidance_interval, sample.guidance_method, sample.guidance_zero_steps)
+        self.linear_guidance = LinearGuidance.of(self.backbone, sample)
         self._network = Network(self.backbone, self.where)
         self._markers: Markers | None = None
 
@@ -305,7 +306,8 @@ class ComposedGenerator:
             predictions = ask(Question(z, now, condition, self.guidance.applies(now), away)).predictions
             at = self.schedule.coefficients(torch.tensor(now, dtype=torch.float64))
             found = [velocity_from(prediction, self.backbone.predicts, z, at) for prediction in predictions]
-            return found[0] if len(found) == 1 else self.guidance.combine(*found)
+            guided = found[0] if len(found) == 1 else self.guidance.combine(*found)
+            return self.linear_guidance(guided, z, now, at)
 
         times = self.guidance.times(self.schedule.sampling_times(self.sample.steps, math.prod(shape[1:])))
         noise = torch.randn((1, *shape), generator=generator)

@@ -1,4 +1,4 @@
-"""Guidance: the velocity with the report and the one without it, or with a negative report, combined."""
+"""Guidance: away from the velocity without the report, or with a negative one; and away from the best linear guess."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
+
+from ctgen.errors import ConfigError
+from ctgen.interfaces import Coefficients
+from ctgen.linear_guess import linear_velocity
+from ctgen.recipe.sampling import latent_std
+from ctgen.recipe.settings import SampleSettings
 
 Method = Literal["cfg", "cfg-zero-star"]
 
@@ -46,3 +53,37 @@ def optimal_scale(conditional: Tensor, unconditional: Tensor) -> Tensor:
     product = (conditional * unconditional).sum(axes, keepdim=True)
     square = unconditional.square().sum(axes, keepdim=True)
     return torch.where(square > 0, product / square.clamp_min(torch.finfo(square.dtype).tiny), 0.0)
+
+
+@dataclass(frozen=True)
+class LinearGuidance:
+    """v_l + scale (v - v_l) where ``interval`` (low, high) holds t: what the network knows beyond the best linear guess v_l
+    counts ``scale`` times. Autoguidance (2406.02507) with the weakest of models, which costs no evaluation.
+
+    A small network leaves blurred what it is not sure of. ``latent_std``: of the data, one number or one per channel.
+    """
+
+    scale: float = 1.0
+    interval: tuple[float, float] = (0.0, 0.6)
+    latent_std: tuple[float, ...] = (1.0,)
+
+    @classmethod
+    def of(cls, backbone: object, sample: SampleSettings) -> Self:
+        """As the recipe has it; ConfigError if it is asked for and the backbone's config has no latent_std."""
+        if sample.linear_guidance == 1.0:
+            return cls()
+        std = latent_std(getattr(backbone, "config", None))
+        if std is None:
+            raise ConfigError(
+                f"sample.linear_guidance needs the latent's standard deviation, and {type(backbone).__name__} has no "
+                "config.latent_std",
+                hint="set sample.linear_guidance=1",
+            )
+        return cls(sample.linear_guidance, sample.linear_guidance_interval, std)
+
+    def __call__(self, velocity: Tensor, z: Tensor, time: float, at: Coefficients) -> Tensor:
+        """Velocity at z, both (B, c, d, h, w), and ``time`` -> the one to integrate."""
+        if self.scale == 1.0 or not self.interval[0] <= time <= self.interval[1]:
+            return velocity
+        linear = linear_velocity(z, at, self.latent_std)
+        return linear + self.scale * (velocity - linear)

@@ -100,6 +100,9 @@ def test_what_changes_nothing_is_in_no_fingerprint():
     assert SampleSettings(negative_report="Normal.").identity() == plain
     assert SampleSettings(guidance=2.0, negative_report=" ").identity() == guided
     assert SampleSettings(guidance=2.0, negative_report="Normal.").identity()["negative_report"] == "Normal."
+    assert SampleSettings(linear_guidance_interval=(0.1, 0.2)).identity() == plain
+    linear = SampleSettings(linear_guidance=1.2).identity()
+    assert {name for name in linear if name not in plain} == {"linear_guidance", "linear_guidance_interval"}
     zero = SampleSettings(guidance=2.0, guidance_method="cfg-zero-star").identity()
     assert zero["guidance_zero_steps"] == 1
     assert SampleSettings(solver="dopri5").identity()["rtol"] == 1e-5
@@ -110,3 +113,10 @@ def test_impressions_in_training_need_those_in_the_cache(load):
     assert "objective.impressions_only: no text features of impressions alone are made" in text
     assert "encode: {impressions: true}" in text
     assert load("objective.impressions_only=0.5", "encode.impressions=true").encode.impressions
+
+
+def test_linear_guidance_needs_to_know_how_widely_latents_spread(load):
+    text = complaint(load, "sample.linear_guidance=1.2")
+    assert "sample.linear_guidance: linear_guidance 1.2 needs the latent's standard deviation" in text and "'tiny-conv'" in text
+    spread = load("backbone={use: stdit, layers: 1, width: 8, heads: 1, latent_std: [2.0]}", "sample.linear_guidance=1.2")
+    assert spread.sample.linear_guidance == 1.2

@@ -208,3 +208,13 @@ def test_a_solver_that_the_schedule_does_not_stand_for_is_refused():
     settings = generator.sample.model_copy(update={"solver": "heun"})
     with pytest.raises(ConfigError, match="'heun', only with euler"):
         type(generator)(parts, generator.prepare, settings)
+
+
+def test_linear_guidance_changes_the_volume_at_no_evaluations():
+    def spread(**sample):
+        generator = composed(sample={"steps": 4, **sample}, latent_std=(2.0,))
+        return generator.run(ask(slices=8), 0)
+
+    plain, guided = spread(), spread(linear_guidance=1.5, linear_guidance_interval=(0.0, 1.0))
+    assert changed(plain, guided) and plain.evaluations == guided.evaluations
+    assert not changed(plain, spread(linear_guidance=1.5, linear_guidance_interval=(0.3, 0.4)))

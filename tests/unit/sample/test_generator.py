@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ SPACING = (10.0, 20.0, 20.0)
 NODULE = Report("A nodule in the right upper lobe.")
 
 
-def composed(rollout="slice-blocks", size=SIZE, spacing=SPACING, sample=None, **fields):
+def composed(rollout="slice-blocks", size=SIZE, spacing=SPACING, sample=None, latent_std=None, **fields):
     if rollout == "slice-blocks":
         fields = {"block": 4, **fields}
     autoencoder = HOST.create("autoencoder", "tiny-ae", cell=4, channels=16)
@@ -33,6 +35,8 @@ def composed(rollout="slice-blocks", size=SIZE, spacing=SPACING, sample=None, **
         for parameter in backbone.parameters():
             # the last layer starts at zero, and what the backbone says would not depend on the report
             parameter.data += 0.05 * torch.randn(parameter.shape)
+    if latent_std is not None:
+        backbone.config = SimpleNamespace(latent_std=latent_std)
     parts = {
         "autoencoder": autoencoder,
         "text_encoder": HOST.create("text_encoder", "hash-text", width=8, max_tokens=16),
