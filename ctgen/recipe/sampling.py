@@ -30,15 +30,16 @@ def sampling_problems(uses: Mapping[str, Use], sample: SampleSettings, train: Tr
         yield (
             "linear_guidance",
             f"linear_guidance {sample.linear_guidance:g} needs the latent's standard deviation, and backbone {backbone.name!r} "
-            "has no latent_std",
-            "set sample.linear_guidance=1, or use a backbone that has it",
+            "is not given one",
+            "write backbone.latent_std, if it has that, or sample.linear_guidance=1",
         )
 
 
 def latent_std(backbone: object) -> tuple[float, ...] | None:
-    """Of the data, one number or one per channel, as the config of a backbone tells it; None if it does not."""
+    """Of the data, one number or one per channel, as a backbone's config has it; None if it has none, or just its default."""
     found = getattr(backbone, "latent_std", None)
-    return None if found is None else tuple(found)
+    written = "latent_std" in getattr(backbone, "model_fields_set", {"latent_std"})
+    return tuple(found) if found is not None and written else None
 
 
 def solver_problem(schedule: ComponentConfig | None, solver: str) -> str:

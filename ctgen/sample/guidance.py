@@ -69,15 +69,15 @@ class LinearGuidance:
 
     @classmethod
     def of(cls, backbone: object, sample: SampleSettings) -> Self:
-        """As the recipe has it; ConfigError if it is asked for and the backbone's config has no latent_std."""
+        """As the recipe has it; ConfigError if it is asked for and the backbone's config was given no latent_std."""
         if sample.linear_guidance == 1.0:
             return cls()
         std = latent_std(getattr(backbone, "config", None))
         if std is None:
             raise ConfigError(
-                f"sample.linear_guidance needs the latent's standard deviation, and {type(backbone).__name__} has no "
-                "config.latent_std",
-                hint="set sample.linear_guidance=1",
+                f"sample.linear_guidance needs the latent's standard deviation, and the config of {type(backbone).__name__} "
+                "is not given one",
+                hint="write backbone.latent_std, if it has that, or sample.linear_guidance=1",
             )
         return cls(sample.linear_guidance, sample.linear_guidance_interval, std)
 

@@ -118,5 +118,7 @@ def test_impressions_in_training_need_those_in_the_cache(load):
 def test_linear_guidance_needs_to_know_how_widely_latents_spread(load):
     text = complaint(load, "sample.linear_guidance=1.2")
     assert "sample.linear_guidance: linear_guidance 1.2 needs the latent's standard deviation" in text and "'tiny-conv'" in text
+    narrow = complaint(load, "backbone={use: stdit, layers: 1, width: 8, heads: 1}", "sample.linear_guidance=1.2")
+    assert "'stdit' is not given one" in narrow and "write backbone.latent_std" in narrow
     spread = load("backbone={use: stdit, layers: 1, width: 8, heads: 1, latent_std: [2.0]}", "sample.linear_guidance=1.2")
     assert spread.sample.linear_guidance == 1.2

@@ -100,5 +100,5 @@ def test_linear_guidance_keeps_to_its_interval_and_is_off_at_one():
 
 def test_linear_guidance_refuses_a_backbone_that_does_not_tell_its_spread():
     assert LinearGuidance.of(object(), SampleSettings()).scale == 1.0
-    with pytest.raises(ConfigError, match=r"no config\.latent_std"):
+    with pytest.raises(ConfigError, match="is not given one"):
         LinearGuidance.of(object(), SampleSettings(linear_guidance=1.2))
