@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ctgen.interfaces import Coefficients
 
+Number = float | Tensor
+
 
 def corrected(out: Tensor, noisy: Tensor, time: Tensor, latent_std: Sequence[float]) -> Tensor:
     """The linear estimate of the velocity plus ``out`` (B, c, d, h, w) in units of its error; float32 inside.
@@ -21,7 +23,7 @@ def corrected(out: Tensor, noisy: Tensor, time: Tensor, latent_std: Sequence[flo
     std_c = torch.tensor(tuple(latent_std), device=noisy.device).view(1, -1, 1, 1, 1)
     t = time.expand(noisy.shape[0]).float().view(-1, 1, 1, 1, 1)
     variance = t**2 + (1 - t) ** 2 * std_c**2
-    linear = (t - (1 - t) * std_c**2) / variance * noisy.float()
+    linear = _factor(1 - t, t, -1.0, 1.0, std_c**2) * noisy.float()
     return (linear + std_c / variance.sqrt() * out.float()).to(out.dtype)
 
 
@@ -32,4 +34,9 @@ def linear_velocity(z: Tensor, at: Coefficients, latent_std: Sequence[float]) ->
     """
     alpha, sigma, d_alpha, d_sigma = (float(one) for one in (at.alpha, at.sigma, at.d_alpha, at.d_sigma))
     square = torch.tensor(tuple(latent_std), device=z.device).view(1, -1, 1, 1, 1) ** 2
-    return (d_alpha * alpha * square + d_sigma * sigma) / (alpha**2 * square + sigma**2) * z
+    return _factor(alpha, sigma, d_alpha, d_sigma, square) * z
+
+
+def _factor(alpha: Number, sigma: Number, d_alpha: float, d_sigma: float, square: Tensor) -> Tensor:
+    """What to multiply z with, for data of variance ``square``."""
+    return (d_alpha * alpha * square + d_sigma * sigma) / (alpha**2 * square + sigma**2)

@@ -150,7 +150,8 @@ class Backbone(Protocol):
     """An ``nn.Module``; ``target(config, *, latent, text)`` builds it.
 
     May also have ``fit_texts(texts)``, called once before training with an iterator over the TextFeatures (batch of 1 each)
-    of reports that it will see, for what it wants to know of them all; also when a training is resumed.
+    of reports that it will see, for what it wants to know of them all; also when a training is resumed. Its config may have
+    ``latent_std``, the standard deviation of the data it was made for, which ``sample.linear_guidance`` needs.
     """
 
     predicts: Predicts

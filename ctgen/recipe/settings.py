@@ -156,7 +156,7 @@ class SampleSettings(Settings):
         "sharper, at no evaluations; 1: off (autoguidance, arXiv 2406.02507, with the weakest of models)",
     )
     linear_guidance_interval: Annotated[tuple[Time, Time], AfterValidator(_rising)] = Field(
-        (0.0, 0.6), description="[low, high]: linear_guidance only while t lies there; above, it moves what is large"
+        (0.0, 0.45), description="[low, high]: linear_guidance only while t lies there; above, it moves what is large"
     )
     temperature: Positive = Field(
         1.0,

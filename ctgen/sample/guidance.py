@@ -64,7 +64,7 @@ class LinearGuidance:
     """
 
     scale: float = 1.0
-    interval: tuple[float, float] = (0.0, 0.6)
+    interval: tuple[float, float] = (0.0, 1.0)
     latent_std: tuple[float, ...] = (1.0,)
 
     @classmethod

@@ -43,7 +43,7 @@ class Unet3dConfig(ComponentConfig):
     """"wiener": the network corrects the best linear guess of the velocity instead of making all of it, as in EDM
     (arXiv 2206.00364)."""
     latent_std: tuple[Annotated[float, Field(gt=0.0)], ...] = (1.0,)
-    """For the wiener skip: standard deviation of the finalised latent, one number or one per channel."""
+    """For the wiener skip and sample.linear_guidance: standard deviation of the finalised latent, one or per channel."""
     gradient_checkpointing: bool = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
     weights: WeightsRef = "random"

@@ -63,7 +63,7 @@ class StditConfig(ComponentConfig):
     """"wiener": the network corrects the best linear guess of the velocity instead of making all of it, as in EDM
     (arXiv 2206.00364), so that a short training starts from something sensible. The paper has "none"."""
     latent_std: tuple[Annotated[float, Field(gt=0.0)], ...] = (1.0,)
-    """For the wiener skip: standard deviation of the finalised latent, one number or one per channel."""
+    """For the wiener skip and sample.linear_guidance: standard deviation of the finalised latent, one or per channel."""
     target: Literal["velocity", "clean"] = "velocity"
     """What the network makes. "clean": the latent without noise, from which the velocity follows; its error is still what
     training makes small (JiT, arXiv 2511.13720). The paper has "velocity"."""
