@@ -17,6 +17,7 @@ from ctgen.errors import DataError
 from ctgen.interfaces import WeightsInfo
 from ctgen.stages.components import build, device, require, restore, weights_labels
 from ctgen.stages.context import Context
+from ctgen.stages.latent_spread import spread_warning
 from ctgen.stages.plan import MODULES, reads, trains
 from ctgen.stages.processes import rank, wait_for_everyone
 from ctgen.train.checkpoint import file_metadata, newest_checkpoint
@@ -54,6 +55,11 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         f"  training {trained} {getattr(recipe, trained).name!r} ({size:,} parameters) "
         f"from {started_from} weights on {len(source.ids)} cases"
     )
+    warning = ""
+    if trained == "backbone" and source.latents is not None and rank() == 0:
+        warning = spread_warning(recipe, component, components["autoencoder"], source, device())
+    if warning:
+        context.console.warn(warning)
     spec = {
         "trains": trained,
         "component": getattr(recipe, trained).identity(),
