@@ -15,7 +15,7 @@ from ctgen.data.prepared import PreparedCases
 from ctgen.data.source import Source
 from ctgen.errors import DataError
 from ctgen.interfaces import WeightsInfo
-from ctgen.stages.components import build, device, require, restore, weights_labels
+from ctgen.stages.components import build, device, require, restore, seeded, weights_labels
 from ctgen.stages.context import Context
 from ctgen.stages.latent_spread import spread_warning
 from ctgen.stages.plan import MODULES, reads, trains
@@ -40,14 +40,16 @@ def run(context: Context, folder: Path) -> dict[str, Any]:
         if name != trained:
             other.to(device()).eval().requires_grad_(False)
     started_from = weights_labels({trained: component})[trained]
-    objective = recipe.host.build(
-        "objective",
-        recipe.objective.name,
-        recipe.objective.config,
-        components=components,
-        schedule=context.components.get("schedule"),
-        rollout=context.components.get("rollout"),
-    )
+    # an objective may have layers of its own: heads, an adversary
+    with seeded("init", recipe.train.seed, "objective"):
+        objective = recipe.host.build(
+            "objective",
+            recipe.objective.name,
+            recipe.objective.config,
+            components=components,
+            schedule=context.components.get("schedule"),
+            rollout=context.components.get("rollout"),
+        )
     source = _source(context, "train")
     assert source is not None
     size = sum(parameter.numel() for parameter in component.parameters())
