@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,6 +17,8 @@ from ctgen.bench.rows import ARROWS
 from ctgen.report.canvas import COLOURS, save_png
 
 ACROSS = 4
+WIDE = 44
+"""Letters of a title that fit over a plot."""
 GREY, INK = "#b8bec4", "#222222"
 
 
@@ -56,7 +59,7 @@ def _bars(axes: Any, number: str, scored: Mapping[str, Mapping[str, Any]], floor
         axes.axvline(floor[number]["value"], color=INK, linewidth=0.9, linestyle=":")
     axes.set_yticks(range(len(scored)), list(scored), fontsize=8)
     axes.set_ylim(len(scored) - 0.4, -0.6)
-    axes.set_title(f"{number} {ARROWS[direction].strip()}", fontsize=8.5, loc="left", pad=3)
+    axes.set_title(fill(f"{number} {ARROWS[direction].strip()}", WIDE), fontsize=8.5, loc="left", pad=3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=7.5)
     axes.grid(visible=True, axis="x", color="#e3e3e3", linewidth=0.6)
