@@ -23,7 +23,7 @@ def spread_warning(recipe: Recipe, backbone: Any, autoencoder: Any, source: Sour
 
     Only where it is used: by the skip of the backbone (``skip: wiener``) or by ``sample.linear_guidance``.
     """
-    config = backbone.config
+    config = getattr(backbone, "config", None)
     told = getattr(config, "latent_std", None)
     if told is None or (getattr(config, "skip", "none") != "wiener" and recipe.sample.linear_guidance == 1.0):
         return ""

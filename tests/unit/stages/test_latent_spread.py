@@ -24,10 +24,11 @@ def source():
     return SimpleNamespace(ids=list(range(40)), posterior=lambda index: Posterior(cases[index]))
 
 
-def warned(source, *, skip="wiener", linear_guidance=1.0, **told):
+def warned(source, *, linear_guidance=1.0, backbone=None, **config):
     autoencoder = SimpleNamespace(finalise=lambda posterior, generator: posterior.mean * SCALE)
     recipe = SimpleNamespace(sample=SimpleNamespace(linear_guidance=linear_guidance))
-    return spread_warning(recipe, SimpleNamespace(config=SimpleNamespace(skip=skip, **told)), autoencoder, source, CPU)
+    backbone = backbone or SimpleNamespace(config=SimpleNamespace(**{"skip": "wiener", **config}))
+    return spread_warning(recipe, backbone, autoencoder, source, CPU)
 
 
 def test_a_wrong_one_is_told_with_what_to_write(source):
@@ -47,3 +48,4 @@ def test_only_where_it_is_used(source):
     assert warned(source, latent_std=(1.0,), skip="none") == ""
     assert warned(source, latent_std=(1.0,), skip="none", linear_guidance=1.4)
     assert warned(source) == "", "a backbone that has none"
+    assert warned(source, backbone=torch.nn.Linear(1, 1), linear_guidance=1.4) == "", "a backbone without a config"
