@@ -151,7 +151,8 @@ class Backbone(Protocol):
 
     May also have ``fit_texts(texts)``, called once before training with an iterator over the TextFeatures (batch of 1 each)
     of reports that it will see, for what it wants to know of them all; also when a training is resumed. Its config may have
-    ``latent_std``, the standard deviation of the data it was made for, which ``sample.linear_guidance`` needs.
+    ``latent_std``, a tuple: the standard deviation of the data it was made for, one number or one per channel, which
+    ``sample.linear_guidance`` needs. Training compares it with the latents if that is on, or the config's ``skip`` is "wiener".
     """
 
     predicts: Predicts
