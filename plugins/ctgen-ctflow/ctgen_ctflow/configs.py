@@ -151,8 +151,8 @@ class SliceBlocksConfig(ComponentConfig):
     stop_fraction: Fraction = 0.9
     """A slice with more than this share of equal values is an end slice."""
     end_redraws: Annotated[int, Field(ge=0)] = 0
-    """How often a block that ends a volume before the length that was asked for is drawn anew. 0: never, what is missing is
-    white and a note says so. Each costs the evaluations of a block."""
+    """How often a block with end slices before the length that was asked for is drawn anew. 0: never, those slices are white
+    and a note says so. Each costs the evaluations of a block."""
     max_blocks: PositiveInt = 20
     """Limit when the model decides on the length; an explicit length is not limited."""
 

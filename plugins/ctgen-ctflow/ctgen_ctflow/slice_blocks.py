@@ -152,14 +152,18 @@ class SliceBlocks:
         return kept
 
     def _ends_before(self, wanted: int, block: Tensor, markers: Markers) -> bool:
-        """Whether an end slice is among the first ``wanted`` of a block: where there is one, all above are."""
-        last = min(wanted, block.shape[1])
-        return self.is_end(block[:, last - 1 : last], markers)
+        """Whether an end slice is among the first ``wanted`` of a block, be it with other slices above, as weak networks do."""
+        return bool(self._end_slices(block[:, :wanted], markers))
+
+    def _end_slices(self, volume: Tensor, markers: Markers, first: int = 0) -> list[int]:
+        return [index for index in range(first, volume.shape[1]) if self.is_end(volume[:, index : index + 1], markers)]
 
     def _early_end(self, volume: Tensor, markers: Markers, given: int) -> str:
-        kept = self.kept_slices(volume, markers, at_least=given)
-        depth = volume.shape[1]
-        return f"slices {kept} to {depth - 1} are end slices: the model wanted a shorter volume" if kept < depth else ""
+        ends = self._end_slices(volume, markers, given)
+        if not ends:
+            return ""
+        white = f"slices {ends[0]} to {ends[-1]}" if len(ends) == ends[-1] - ends[0] + 1 else f"{len(ends)} slices from {ends[0]} on"
+        return f"{white} are end slices: the model wanted a shorter volume"
 
     def _check(
         self, shape: tuple[int, int, int], depth: int | None, markers: Markers, head: Tensor | None, teacher: Tensor | None

@@ -139,6 +139,24 @@ def test_a_block_that_ends_too_early_is_drawn_anew(redraws: int, drawn: int, end
     assert generate(rollout, counting(end_at=6, calls=calls), None).latent.shape[1] == 6 and len(calls) == 3
 
 
+def test_end_slices_inside_a_block_are_seen_as_well() -> None:
+    """A weak network can go on with a chest above them."""
+
+    def banded(*, start: int, **given: Any) -> Tensor:
+        block = counting()(start=start, **given)
+        if start == 4 and 4 not in calls:
+            block[:, 1:3] = WHITE
+        calls.append(start)
+        return block
+
+    calls: list[int] = []
+    result = generate(SliceBlocks(SliceBlocksConfig(block=4)), banded, 8)
+    assert values(result.latent)[5:7] == [WHITE] * 2 and "slices 5 to 6 are end slices" in result.note
+    calls.clear()
+    result = generate(SliceBlocks(SliceBlocksConfig(block=4, end_redraws=1)), banded, 8)
+    assert values(result.latent) == list(range(8)) and not result.note
+
+
 @pytest.mark.parametrize("end_at", [3, 4, 5, 8])
 def test_the_model_ends_the_volume(end_at: int) -> None:
     result = generate(SliceBlocks(SliceBlocksConfig(block=4)), counting(end_at=end_at), None)
