@@ -162,8 +162,9 @@ class SliceBlocks:
         ends = self._end_slices(volume, markers, given)
         if not ends:
             return ""
-        white = f"slices {ends[0]} to {ends[-1]}" if len(ends) == ends[-1] - ends[0] + 1 else f"{len(ends)} slices from {ends[0]} on"
-        return f"{white} are end slices: the model wanted a shorter volume"
+        through = len(ends) == ends[-1] - ends[0] + 1
+        which = f"slices {ends[0]} to {ends[-1]}" if through else f"{len(ends)} slices from {ends[0]} on"
+        return f"{which} are end slices: the model wanted a shorter volume"
 
     def _check(
         self, shape: tuple[int, int, int], depth: int | None, markers: Markers, head: Tensor | None, teacher: Tensor | None
