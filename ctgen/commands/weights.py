@@ -57,3 +57,36 @@ def export(
     from ctgen.weights_export import export_run
 
     typer.echo(f"wrote {export_run(run, out)}")
+
+
+@app.command()
+def average(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Two or more safetensors files, or their folders.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A new safetensors file.", show_default=False)],
+    shares: Annotated[
+        str, typer.Option("--shares", metavar="A,B,...", help="How much each file counts; equally by default.")
+    ] = "",
+) -> None:
+    """Average the weights of several trainings from one start.
+
+    The mean of networks that were trained on from the same weights is often better than each of them. Networks that began
+    from different random weights must not be averaged.
+
+    \b
+    Examples:
+      ctgen weights average before.safetensors runs/mine/train-1a2b3c4d/final -o mean.safetensors
+      ctgen weights average a.safetensors b.safetensors --shares 3,1 -o mean.safetensors
+    """
+    from ctgen.errors import ConfigError
+    from ctgen.weights_average import average_weights
+
+    try:
+        numbers = [float(word) for word in shares.split(",")] if shares else None
+    except ValueError:
+        raise ConfigError(f"--shares {shares}: not numbers with commas between", hint="for example --shares 3,1") from None
+    parts = average_weights(paths, out, shares=numbers)
+    told = "\n".join(f"  {part:.3g} of {path}" for part, path in zip(parts, paths, strict=True))
+    typer.echo(f"wrote {out}, an average:\n{told}")
