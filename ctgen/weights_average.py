@@ -27,6 +27,9 @@ def average_weights(paths: Sequence[Path], out: Path, *, shares: Sequence[float]
     ``shares``: positive numbers, one per file; equal if None. The mean is taken in double precision and stored as the first
     file stores it. Integers and booleans must be the same in all. Entry ``averaged`` of the metadata lists each file's SHA-256
     and share. ConfigError: a wrong number of files or shares, ``out`` exists. CheckpointError: files of different networks.
+
+    Done again it writes the same tensors and the same metadata, but these in another order, which safetensors draws: another
+    SHA-256 does not mean another mean.
     """
     if len(paths) < 2:
         raise ConfigError("an average needs two files or more")
@@ -76,7 +79,7 @@ def _shape(header: WeightsHeader, name: str) -> str:
 
 
 def _metadata(headers: Sequence[WeightsHeader]) -> dict[str, str]:
-    """What all files say; of their origin what each says; of the config under "component" the fields that are the same."""
+    """What all files say; of their origin what each says; of the config under "component" what all say."""
     merged: dict[str, str] = {}
     for key in dict.fromkeys(key for header in headers for key in header.metadata):
         values = [header.metadata.get(key) for header in headers]
@@ -93,14 +96,21 @@ def _metadata(headers: Sequence[WeightsHeader]) -> dict[str, str]:
 
 
 def _shared_fields(values: Sequence[str | None]) -> str:
+    """The config without the fields that not all files have or that some leave to the file ("auto"); others must not differ."""
     try:
         configs = [json.loads(value or "{}") for value in values]
-    except ValueError:
-        return "{}"
+    except ValueError as error:
+        raise CheckpointError(f"a file says what component it is, but not as JSON: {error}") from None
     if not all(isinstance(config, Mapping) for config in configs):
-        return "{}"
-    first = configs[0]
-    same = {key: first[key] for key in first if all(key in config and config[key] == first[key] for config in configs)}
+        raise CheckpointError("a file says what component it is, but not as a JSON object")
+    same: dict[str, object] = {}
+    for key, first in configs[0].items():
+        found = [config.get(key, "auto") for config in configs]
+        told = [value for value in found if value != "auto"]
+        if any(value != told[0] for value in told):
+            raise CheckpointError(f"the files are not of one network: their configs say {key}: {', '.join(map(repr, told))}")
+        if len(told) == len(found):
+            same[key] = first
     return json.dumps(same, sort_keys=True)
 
 

@@ -44,6 +44,18 @@ def test_the_mean_and_where_it_comes_from(tmp_path: Path) -> None:
     assert json.loads(metadata["averaged"]) == [{"sha256": sha256_of(path), "share": 0.5} for path in (a, b)]
 
 
+def test_configs_that_differ_are_refused(tmp_path: Path) -> None:
+    """As two autoencoders with other norm groups: every tensor fits, and the mean means nothing."""
+    a = stored(tmp_path / "a.safetensors", A, component='{"groups": 4, "new": 1}')
+    for told, why in (('{"groups": 8}', "their configs say groups: 4, 8"), ("groups", "not as JSON"), ("[4]", "a JSON object")):
+        b = stored(tmp_path / "b.safetensors", B, component=told)
+        with pytest.raises(CheckpointError, match=why):
+            average_weights([a, b], tmp_path / "mean.safetensors")
+    b = stored(tmp_path / "b.safetensors", B, component='{"groups": 4}')
+    average_weights([a, b], tmp_path / "mean.safetensors")
+    assert json.loads(said(tmp_path / "mean.safetensors")["component"]) == {"groups": 4}
+
+
 def test_shares_precision_and_folders(tmp_path: Path) -> None:
     folder = tmp_path / "final"
     folder.mkdir()
