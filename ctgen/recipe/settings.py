@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ Voxels = Annotated[int, Field(ge=1, le=4096)]
 Spacing = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Time = Annotated[float, Field(ge=0, le=1)]
 Tolerance = Annotated[float, Field(ge=1e-12, lt=1)]
+HounsfieldUnit = Annotated[float, Field(ge=-1024, le=3071)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -26,6 +28,15 @@ def _absolute_unless_named(value: str) -> str:
 def _rising(value: tuple[float, float]) -> tuple[float, float]:
     if not value[0] < value[1]:
         raise ValueError(f"low {value[0]:g} must be below high {value[1]:g}: t is 0 at data and 1 at noise")
+    return value
+
+
+def _climbing(value: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    if len(value) == 1:
+        raise ValueError("one pair makes no curve; write two or more, or none")
+    for (before, as_before), (after, as_after) in pairwise(value):
+        if not (before < after and as_before < as_after):
+            raise ValueError(f"[{before:g}, {as_before:g}] and [{after:g}, {as_after:g}]: both HU must rise from pair to pair")
     return value
 
 
@@ -165,6 +176,11 @@ class SampleSettings(Settings):
     noise_offset: NonNegative = Field(
         0.0, description="standard deviation of a constant added to each channel's initial noise, as objective.noise_offset"
     )
+    hu_curve: Annotated[tuple[tuple[HounsfieldUnit, HounsfieldUnit], ...], AfterValidator(_climbing)] = Field(
+        (),
+        description="[[decoded, calibrated], ...] in HU, rising, straight between: corrects what a model gets wrong in every "
+        "volume; beyond its ends the shift stays. Fitted on training scans by benchmarks/hu_curve.py; empty: none",
+    )
     count: Count = Field(4, description="volumes to generate")
     batch: Count = Field(1, description="volumes denoised together; more is faster on a GPU and takes more memory")
     seed: Seed = Field(0, description="a case's draw depends on this and its id alone")
@@ -213,6 +229,8 @@ class SampleSettings(Settings):
             idle |= {"guidance_zero_steps"}
         if self.linear_guidance == 1.0:
             idle |= {"linear_guidance", "linear_guidance_interval"}
+        if not self.hu_curve:
+            idle |= {"hu_curve"}
         return {name: value for name, value in super().identity().items() if name not in idle}
 
 

@@ -21,6 +21,7 @@ from ctgen.markers import make_markers
 from ctgen.recipe.sampling import solver_problem
 from ctgen.recipe.settings import PrepareSettings, SampleSettings
 from ctgen.sample.guidance import Guidance, LinearGuidance
+from ctgen.sample.hu_curve import calibrated
 from ctgen.sample.known import continuing
 from ctgen.sample.network import Answer, Network, Question
 from ctgen.sample.options import SolverOptions, Velocity
@@ -199,7 +200,7 @@ class ComposedGenerator:
         assert result is not None
         stride = self.autoencoder.latent.stride[0]
         head_slices = 0 if case.head is None else case.head.shape[1] * stride
-        hu = self._decode(result.latent)[: case.slices]
+        hu = self._decode(result.latent, head_slices)[: case.slices]
         # the grid's origin is where the head's lowest slice lies; without a head the volume is centred on (0, 0, 0)
         volume = Volume(hu, frame) if frame is not None else _centred(hu, case.spacing_mm)
         boundaries = tuple(cut * stride for cut in result.boundaries)
@@ -334,10 +335,14 @@ class ComposedGenerator:
         options = SolverOptions(self.schedule.coefficients, rtol=self.sample.rtol, atol=self.sample.atol)
         return SOLVERS[self.sample.solver](velocity, z, times, options)
 
-    def _decode(self, latent: Tensor) -> np.ndarray[Any, Any]:
-        """(c, d, h, w) -> int16 HU (D, H, W), clipped to the window the autoencoder knows."""
+    def _decode(self, latent: Tensor, head_slices: int) -> np.ndarray[Any, Any]:
+        """(c, d, h, w) -> int16 HU (D, H, W), clipped to the window the autoencoder knows; calibrated above the head."""
         low, high = self.autoencoder.hu_range
-        return decode_slices(self.autoencoder, latent[None], self.where).clamp(low, high).round().numpy().astype(np.int16)
+        # a curve is fitted to saved volumes, which were clipped
+        hu = decode_slices(self.autoencoder, latent[None], self.where).clamp(low, high).numpy()
+        hu[head_slices:] = calibrated(hu[head_slices:], self.sample.hu_curve)
+        rounded: np.ndarray[Any, Any] = hu.clip(low, high).round().astype(np.int16)
+        return rounded
 
 
 def reconstruct(autoencoder: Any, volume: Volume, where: torch.device) -> Volume:

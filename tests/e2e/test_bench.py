@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+from ctgen.recipe.settings import SampleSettings
 from ctgen.testing import phantom
 from ctgen.volume import Volume
 from ctgen.volume.io import read_volume, write_volume
@@ -143,6 +145,23 @@ def test_its_volumes_become_one_picture(world, done):
     assert wide > 3 * 100 and high > 4 * 50
     wrong = subprocess.run([*command[:-1], "three"], cwd=world, capture_output=True, text=True, timeout=300)
     assert wrong.returncode == 1 and "has no model 'three'; it has" in wrong.stderr
+
+
+def test_a_hu_curve_is_fitted_to_its_volumes_and_a_recipe_can_have_it(world, done):
+    script = Path(__file__).parents[2] / "benchmarks" / "hu_curve.py"
+    command = [sys.executable, str(script), "out", "one"]
+    made = subprocess.run(command, cwd=world, capture_output=True, text=True, timeout=300)
+    assert made.returncode == 0, made.stderr
+    assert "curve of 1 cases, errors on the 2 others" in made.stdout
+    section = yaml.safe_load(made.stdout.partition("cases:\n")[2])
+    assert len(SampleSettings(**section["sample"]).hu_curve) >= 2
+    recipe = world / "curved.yaml"
+    recipe.write_text(f"extends: one.yaml\n{yaml.safe_dump(section)}", encoding="utf-8")
+    assert ctgen(world, "validate", "curved.yaml").returncode == 0
+    wrong = subprocess.run([*command[:-1], "three"], cwd=world, capture_output=True, text=True, timeout=300)
+    assert wrong.returncode == 1 and "has no model 'three'; it has" in wrong.stderr
+    empty = subprocess.run([*command[:-2], "nowhere", "one"], cwd=world, capture_output=True, text=True, timeout=300)
+    assert empty.returncode == 1 and "finish the bench first" in empty.stderr
 
 
 def test_run_again_after_a_loss_it_makes_only_what_is_missing_and_gives_the_same_numbers(world, done):

@@ -165,6 +165,19 @@ def test_an_offset_moves_whole_channels_of_the_noise():
     assert apart.mean((2, 3, 4)).std() > 1
 
 
+def test_the_hu_curve_changes_what_is_made_and_not_the_head():
+    plain, curved = (composed(sample={"hu_curve": curve}) for curve in ((), ((-1000, -900), (0, -30))))
+    before, after = plain.run(ask(slices=8), 0).volume.hu, curved.run(ask(slices=8), 0).volume.hu
+    low, high = plain.autoencoder.hu_range
+    shift = np.interp(before, [-1000, 0], [100, -30])
+    assert np.abs(after - np.clip(before + shift, low, high)).max() <= 1
+    head = phantom((16, 32, 32), (7.0, 9.0, 9.0), seed=3)
+    first, second = (one.run(ask(slices=10, head=head), 0) for one in (plain, curved))
+    kept = first.head_slices
+    assert kept and np.array_equal(first.volume.hu[:kept], second.volume.hu[:kept])
+    assert not np.array_equal(first.volume.hu[kept:], second.volume.hu[kept:])
+
+
 def test_a_head_longer_than_the_grid_says_what_was_left_out(generator):
     depth, spacing = generator.prepare.size[0], generator.prepare.spacing_mm[0]
     fitting = phantom((depth, 32, 32), (spacing, 9.0, 9.0), seed=3)
