@@ -27,9 +27,6 @@ def average_weights(paths: Sequence[Path], out: Path, *, shares: Sequence[float]
     ``shares``: positive numbers, one per file; equal if None. The mean is taken in double precision and stored as the first
     file stores it. Integers and booleans must be the same in all. Entry ``averaged`` of the metadata lists each file's SHA-256
     and share. ConfigError: a wrong number of files or shares, ``out`` exists. CheckpointError: files of different networks.
-
-    Done again it writes the same tensors and the same metadata, but these in another order, which safetensors draws: another
-    SHA-256 does not mean another mean.
     """
     if len(paths) < 2:
         raise ConfigError("an average needs two files or more")
@@ -116,7 +113,9 @@ def _shared_fields(values: Sequence[str | None]) -> str:
 
 def _write(headers: Sequence[WeightsHeader], parts: Sequence[float], out: Path, metadata: Mapping[str, str]) -> None:
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
+
+    from ctgen.safetensors_file import save_file
 
     states = [load_file(str(header.file)) for header in headers]
     mean: dict[str, torch.Tensor] = {}

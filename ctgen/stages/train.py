@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ctgen.atomic import read_json, sha256_of, stable_hash, write_atomically, write_json
 from ctgen.data.latents import LatentStore
@@ -15,6 +15,7 @@ from ctgen.data.prepared import PreparedCases
 from ctgen.data.source import Source
 from ctgen.errors import DataError
 from ctgen.interfaces import WeightsInfo
+from ctgen.safetensors_file import save_file
 from ctgen.stages.components import build, device, require, restore, seeded, weights_labels
 from ctgen.stages.context import Context
 from ctgen.stages.latent_spread import spread_warning

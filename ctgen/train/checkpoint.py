@@ -21,11 +21,12 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ctgen.atomic import read_json, sha256_of, write_json
 from ctgen.errors import CheckpointError
+from ctgen.safetensors_file import save_file
 
 _NAME = re.compile(r"step-(\d+)")
 

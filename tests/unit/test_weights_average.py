@@ -42,6 +42,8 @@ def test_the_mean_and_where_it_comes_from(tmp_path: Path) -> None:
     assert metadata["recipe"] == "first + second" and metadata["net"] == "4 layers"
     assert json.loads(metadata["component"]) == {"heads": 4}
     assert json.loads(metadata["averaged"]) == [{"sha256": sha256_of(path), "share": 0.5} for path in (a, b)]
+    average_weights([a, b], tmp_path / "again.safetensors")
+    assert sha256_of(tmp_path / "again.safetensors") == sha256_of(out)
 
 
 def test_configs_that_differ_are_refused(tmp_path: Path) -> None:

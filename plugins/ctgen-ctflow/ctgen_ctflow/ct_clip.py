@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Self
@@ -16,6 +15,7 @@ from ctgen.atomic import write_atomically
 from ctgen.data.labels import LABELS
 from ctgen.errors import CheckpointError
 from ctgen.interfaces import Prompt, Report, WeightsInfo
+from ctgen.safetensors_file import save_file
 from ctgen.volume import Volume
 from ctgen.weights import info, locate
 from ctgen_ctflow.ct_clip_layout import HOW_TO_GET, MINI_PAIR, differences

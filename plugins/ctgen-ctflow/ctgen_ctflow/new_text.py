@@ -16,12 +16,13 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ctgen.atomic import write_atomically
 from ctgen.data.latents import IMPRESSIONS, LatentStore
 from ctgen.errors import CheckpointError, CtgenError, DataError
+from ctgen.safetensors_file import save_file
 from ctgen.whitening import Whitening
 
 FEWEST = 256

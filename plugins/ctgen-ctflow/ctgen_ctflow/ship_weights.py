@@ -21,13 +21,14 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ctgen.atomic import read_json, sha256_of, write_atomically, write_text
 from ctgen.errors import CheckpointError, ConfigError, CtgenError, StageError
 from ctgen.provenance import recipe_hash
 from ctgen.recipe import Recipe, load_recipe
+from ctgen.safetensors_file import save_file
 from ctgen.train.log import read_metrics
 from ctgen_ctflow import stdit_weights
 from ctgen_ctflow.model_card import ATTRIBUTIONS, model_card

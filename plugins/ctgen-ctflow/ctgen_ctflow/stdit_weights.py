@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ctgen.atomic import write_atomically, write_json
 from ctgen.errors import CheckpointError, ConfigError
+from ctgen.safetensors_file import save_file
 from ctgen.weights import note
 from ctgen_ctflow.stdit_description import FIELDS, OWN, POSITIONS, PREFIX, RELEASED_FILE, Description, describe, weights_file
 from ctgen_ctflow.stdit_layers import axis_positions, plane_positions
