@@ -1,7 +1,7 @@
 """Fit ``sample.hu_curve`` to the volumes of a bench, and see on chests that it was not fitted to what it changes.
 
-    ctgen bench --models ctflow-plus --suite benchmarks/ablations/choose.yaml -o bench
-    python benchmarks/hu_curve.py bench ctflow-plus
+    ctgen bench --models plain=benchmarks/ablations/plus-without-curve.yaml --suite benchmarks/ablations/choose.yaml -o bench
+    python benchmarks/hu_curve.py bench plain --fit-all
 
 The first half of the cases gives the curve (optimal transport of all their voxels), the other half the table: errors before
 and after, pooled and volume by volume as hu-histogram and hu-realism have them. Fit to chests of a suite that no result is
@@ -11,7 +11,7 @@ reported on. Once the table says that it helps, ``--fit-all`` takes every case f
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +21,16 @@ from scipy.stats import wasserstein_distance
 from ctgen.atomic import read_json
 from ctgen.bench.product import SUFFIX
 from ctgen.evaluate.hu_realism import TISSUES_HU, tissue_numbers
-from ctgen.sample.hu_curve import calibrated, fitted
+from ctgen.sample.hu_curve import HU, Curve, calibrated, fitted
 from ctgen.volume.io import read_volume
 
 KNOTS = (-1000, -950, -900, -850, -800, -700, -500, -300, -200, -150, -120, -90, -60, -30, 0, 30, 60, 100, 150, 250, 400, 700)
 """HU as decoded, at which the curve may bend: closest where tissues are."""
-Volumes = list[np.ndarray]
+Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
-def load(bench: Path, model: str) -> tuple[Volumes, Volumes, list[str]]:
-    """(generated, real) HU of the cases that the model has, and their ids, sorted."""
+def folder_and_ids(bench: Path, model: str) -> tuple[Path, list[str]]:
+    """Where the model's volumes are, and the cases that it has, sorted."""
     if not (bench / "results.json").is_file():
         raise SystemExit(f"{bench} has no results.json; finish the bench first: ctgen bench ... -o {bench}")
     found = columns(bench, [model])
@@ -38,31 +38,38 @@ def load(bench: Path, model: str) -> tuple[Volumes, Volumes, list[str]]:
         raise SystemExit(f"{bench} has no volumes of {model!r}")
     folder = found[model]
     if read_json(folder.parent / "model.json")["identity"].get("sample", {}).get("hu_curve"):
-        raise SystemExit(f"{model} was sampled with a curve; fit to one with sample.hu_curve=[]")
+        raise SystemExit(f"{model} was sampled with a curve; fit to a recipe that has sample.hu_curve: []")
     ids = sorted(path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}"))
     if len(ids) < 2:
         raise SystemExit(f"{folder} has {len(ids)} volumes; a curve and its check need two at least")
-    made = [np.asarray(read_volume(folder / f"{one}{SUFFIX}").hu) for one in ids]
-    real = [np.asarray(prepared(bench, one).volume(one).hu) for one in ids]
-    return made, real, ids
+    return folder, ids
 
 
-def errors(made: Volumes, real: Volumes) -> dict[str, float]:
+def pairs(bench: Path, folder: Path, ids: Sequence[str], curve: Curve = ()) -> Pairs:
+    """(generated and calibrated, real) HU of each case; one case in memory at a time."""
+    for one in ids:
+        made = np.asarray(read_volume(folder / f"{one}{SUFFIX}").hu)
+        yield np.rint(calibrated(made, curve)), np.asarray(prepared(bench, one).volume(one).hu)
+
+
+def fit(bench: Path, folder: Path, ids: Sequence[str]) -> list[tuple[float, float]]:
+    return fitted((made for made, _ in pairs(bench, folder, ids)), (real for _, real in pairs(bench, folder, ids)), KNOTS)
+
+
+def errors(volumes: Pairs) -> dict[str, float]:
     """Wasserstein distance of all voxels in HU; errors of tissues' shares, pooled and by case, in % of the volume."""
-    edges = np.arange(-1024.5, 3072)
-    bars = [np.histogram(np.concatenate([one.ravel() for one in volumes]), edges)[0] for volumes in (made, real)]
-    centres = (edges[:-1] + edges[1:]) / 2
-    found = {"histogram, HU": float(wasserstein_distance(centres, centres, *bars))}
-    shares = [np.array([tissue_numbers(one)[:, 0] for one in volumes]) * 100 for volumes in (made, real)]
-    for place, name in enumerate(TISSUES_HU):
-        ours, theirs = shares[0][:, place], shares[1][:, place]
-        found[f"{name}, pooled, %"] = float(abs(ours.mean() - theirs.mean()))
-        found[f"{name}, by case, %"] = float(np.abs(ours - theirs).mean())
+    edges = np.append(HU, HU[-1] + 1) - 0.5
+    bars = np.zeros((2, HU.size))
+    shares: list[list[np.ndarray]] = []
+    for pair in volumes:
+        bars += [np.histogram(one, edges)[0] for one in pair]
+        shares.append([tissue_numbers(one)[:, 0] * 100 for one in pair])
+    found = {"histogram, HU": float(wasserstein_distance(HU, HU, *bars))}
+    apart = np.array([made - real for made, real in shares])
+    for name, one in zip(TISSUES_HU, apart.T, strict=True):
+        found[f"{name}, pooled, %"] = float(abs(one.mean()))
+        found[f"{name}, by case, %"] = float(np.abs(one).mean())
     return found
-
-
-def rounded(volumes: Volumes, curve: Sequence[tuple[float, float]]) -> Volumes:
-    return [np.rint(calibrated(one, curve)) for one in volumes]
 
 
 def main() -> None:
@@ -71,15 +78,16 @@ def main() -> None:
     parser.add_argument("model", help="whose volumes; sampled without a curve")
     parser.add_argument("--fit-all", action="store_true", help="the curve from all cases, instead of the first half")
     arguments = parser.parse_args()
-    made, real, ids = load(arguments.bench, arguments.model)
+    bench = arguments.bench
+    folder, ids = folder_and_ids(bench, arguments.model)
     half = len(ids) // 2
-    curve = fitted(np.concatenate(made[:half]), np.concatenate(real[:half]), KNOTS)
-    before, after = errors(made[half:], real[half:]), errors(rounded(made[half:], curve), real[half:])
+    curve = fit(bench, folder, ids[:half])
+    before, after = (errors(pairs(bench, folder, ids[half:], one)) for one in ((), curve))
     print(f"curve of {half} cases, errors on the {len(ids) - half} others: before, after")
     for name, value in before.items():
         print(f"  {name:22} {value:7.2f} {after[name]:7.2f}")
     if arguments.fit_all:
-        curve = fitted(np.concatenate(made), np.concatenate(real), KNOTS)
+        curve = fit(bench, folder, ids)
     points = ", ".join(f"[{decoded:g}, {wanted:g}]" for decoded, wanted in curve)
     print(f"fitted to {len(ids) if arguments.fit_all else half} cases:\nsample:\n  hu_curve: [{points}]")
 

@@ -52,7 +52,7 @@ def test_a_fitted_curve_gives_other_draws_the_real_quantiles():
         return np.rint(np.concatenate([lung, rng.normal(fat, 20, number), soft])).astype(np.int16)
 
     made, real = draw(-60, 4000), draw(-100, 5000)
-    curve = fitted(made, real, range(-1000, 200, 20))
+    curve = fitted([made[:5000], made[5000:]], [real], range(-1000, 200, 20))
     SampleSettings(hu_curve=curve)
     others, truth = draw(-60, 6000), draw(-100, 6000)
     shares = np.linspace(0.01, 0.99, 50)
@@ -65,6 +65,13 @@ def test_a_fitted_curve_gives_other_draws_the_real_quantiles():
 
 def test_a_curve_fitted_to_the_same_voxels_is_none():
     hu = np.arange(-1000, 1000, dtype=np.int16).repeat(3)
-    curve = fitted(hu, hu, (-2000, -900, -100, 0, 50, 4000))
+    curve = fitted([hu], [hu], (-2000, -900, -100, 0, 50, 4000))
     assert [decoded for decoded, _ in curve] == [-900, -100, 0, 50], "knots outside the values say nothing"
     assert all(abs(decoded - wanted) <= 1 for decoded, wanted in curve)
+
+
+def test_nothing_to_fit_to():
+    hu = np.zeros(3, dtype=np.int16)
+    with pytest.raises(ValueError, match="no voxels"):
+        fitted([hu], [], (0,))
+    assert fitted([hu], [hu + 5], (-10, 0, 10)) == [(0.0, 5.0)]
