@@ -62,6 +62,7 @@ def _bars(axes: Any, number: str, scored: Mapping[str, Mapping[str, Any]], floor
     axes.set_title(fill(f"{number} {ARROWS[direction].strip()}", WIDE), fontsize=8.5, loc="left", pad=3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=7.5)
+    axes.locator_params(axis="x", nbins=5)  # small numbers are long, and ran into each other
     axes.grid(visible=True, axis="x", color="#e3e3e3", linewidth=0.6)
     axes.set_axisbelow(True)
 
