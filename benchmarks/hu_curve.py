@@ -26,7 +26,7 @@ from ctgen.volume.io import read_volume
 
 KNOTS = (-1000, -950, -900, -850, -800, -700, -500, -300, -200, -150, -120, -90, -60, -30, 0, 30, 60, 100, 150, 250, 400, 700)
 """HU as decoded, at which the curve may bend: closest where tissues are."""
-Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
+Volumes = Iterator[np.ndarray]
 
 
 def folder_and_ids(bench: Path, model: str) -> tuple[Path, list[str]]:
@@ -45,27 +45,26 @@ def folder_and_ids(bench: Path, model: str) -> tuple[Path, list[str]]:
     return folder, ids
 
 
-def pairs(bench: Path, folder: Path, ids: Sequence[str], curve: Curve = ()) -> Pairs:
-    """(generated and calibrated, real) HU of each case; one case in memory at a time."""
-    for one in ids:
-        made = np.asarray(read_volume(folder / f"{one}{SUFFIX}").hu)
-        yield np.rint(calibrated(made, curve)), np.asarray(prepared(bench, one).volume(one).hu)
+def generated(folder: Path, ids: Sequence[str], curve: Curve = ()) -> Volumes:
+    """HU of each case, calibrated; one in memory at a time."""
+    return (np.rint(calibrated(np.asarray(read_volume(folder / f"{one}{SUFFIX}").hu), curve)) for one in ids)
 
 
-def fit(bench: Path, folder: Path, ids: Sequence[str]) -> list[tuple[float, float]]:
-    return fitted((made for made, _ in pairs(bench, folder, ids)), (real for _, real in pairs(bench, folder, ids)), KNOTS)
+def scans(bench: Path, ids: Sequence[str]) -> Volumes:
+    """HU of the real scans, one in memory at a time."""
+    return (np.asarray(prepared(bench, one).volume(one).hu) for one in ids)
 
 
-def errors(volumes: Pairs) -> dict[str, float]:
+def errors(made: Volumes, real: Volumes) -> dict[str, float]:
     """Wasserstein distance of all voxels in HU; errors of tissues' shares, pooled and by case, in % of the volume."""
     edges = np.append(HU, HU[-1] + 1) - 0.5
     bars = np.zeros((2, HU.size))
     shares: list[list[np.ndarray]] = []
-    for pair in volumes:
+    for pair in zip(made, real, strict=True):
         bars += [np.histogram(one, edges)[0] for one in pair]
         shares.append([tissue_numbers(one)[:, 0] * 100 for one in pair])
     found = {"histogram, HU": float(wasserstein_distance(HU, HU, *bars))}
-    apart = np.array([made - real for made, real in shares])
+    apart = np.array([ours - theirs for ours, theirs in shares])
     for name, one in zip(TISSUES_HU, apart.T, strict=True):
         found[f"{name}, pooled, %"] = float(abs(one.mean()))
         found[f"{name}, by case, %"] = float(np.abs(one).mean())
@@ -81,13 +80,13 @@ def main() -> None:
     bench = arguments.bench
     folder, ids = folder_and_ids(bench, arguments.model)
     half = len(ids) // 2
-    curve = fit(bench, folder, ids[:half])
-    before, after = (errors(pairs(bench, folder, ids[half:], one)) for one in ((), curve))
+    curve = fitted(generated(folder, ids[:half]), scans(bench, ids[:half]), KNOTS)
+    before, after = (errors(generated(folder, ids[half:], one), scans(bench, ids[half:])) for one in ((), curve))
     print(f"curve of {half} cases, errors on the {len(ids) - half} others: before, after")
     for name, value in before.items():
         print(f"  {name:22} {value:7.2f} {after[name]:7.2f}")
     if arguments.fit_all:
-        curve = fit(bench, folder, ids)
+        curve = fitted(generated(folder, ids), scans(bench, ids), KNOTS)
     points = ", ".join(f"[{decoded:g}, {wanted:g}]" for decoded, wanted in curve)
     print(f"fitted to {len(ids) if arguments.fit_all else half} cases:\nsample:\n  hu_curve: [{points}]")
 

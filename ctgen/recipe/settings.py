@@ -179,7 +179,7 @@ class SampleSettings(Settings):
     hu_curve: Annotated[tuple[tuple[HounsfieldUnit, HounsfieldUnit], ...], AfterValidator(_climbing)] = Field(
         (),
         description="[[decoded, calibrated], ...] in HU, rising, straight between: corrects what a model gets wrong in every "
-        "volume; beyond its ends the shift stays. Fitted on training scans by benchmarks/hu_curve.py; empty: none",
+        "volume; beyond its ends the shift stays. benchmarks/hu_curve.py fits one, for those weights alone; empty: none",
     )
     count: Count = Field(4, description="volumes to generate")
     batch: Count = Field(1, description="volumes denoised together; more is faster on a GPU and takes more memory")

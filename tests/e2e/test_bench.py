@@ -162,6 +162,13 @@ def test_a_hu_curve_is_fitted_to_its_volumes_and_a_recipe_can_have_it(world, don
     assert wrong.returncode == 1 and "has no model 'three'; it has" in wrong.stderr
     empty = subprocess.run([*command[:-2], "nowhere", "one"], cwd=world, capture_output=True, text=True, timeout=300)
     assert empty.returncode == 1 and "finish the bench first" in empty.stderr
+    shutil.copytree(world / "out", world / "curved")
+    (record,) = (world / "curved").glob("one-*/model.json")
+    facts = json.loads(record.read_text(encoding="utf-8"))
+    facts["identity"]["sample"] |= section["sample"]
+    record.write_text(json.dumps(facts), encoding="utf-8")
+    twice = subprocess.run([*command[:-2], "curved", "one"], cwd=world, capture_output=True, text=True, timeout=300)
+    assert twice.returncode == 1 and "was sampled with a curve" in twice.stderr
 
 
 def test_run_again_after_a_loss_it_makes_only_what_is_missing_and_gives_the_same_numbers(world, done):
